@@ -1,0 +1,1 @@
+"""The questions: arms, distributions, fixed values. Data, not programs."""

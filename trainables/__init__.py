@@ -1,0 +1,1 @@
+"""One trial: configuration, data, parts, the training loop, and the Ray adapter."""

@@ -1,0 +1,223 @@
+"""One epoch of training and one evaluation: the page to read to know what a trial does.
+
+Images stay uint8 and resident on the device; a batch is gathered by index and scaled as it is used, which
+costs no more than gathering float32 (a quarter of the bytes) and lets every trial of a node share one copy.
+Nothing in a step waits for the device: losses and logits go into buffers that are read once per epoch.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trainables.augmentation import crop_and_flip
+from trainables.config import TrialConfig
+from trainables.data import Dataset, split_indices
+from trainables.losses import build_loss
+from trainables.metrics import split_metrics
+from trainables.models import build_model
+from trainables.optimizers import build_optimizer, build_schedule
+
+EVALUATION_BATCH = 2048
+# Offsets keep the streams of one seed apart.
+_ORDER_STREAM, _AUGMENTATION_STREAM = 1, 2
+
+
+@dataclass(frozen=True)
+class ResidentData:
+    """A dataset as tensors on one device.
+
+    Args:
+        images: Training images, uint8, shape ``(N, C, H, W)``.
+        labels: Training labels, int64, shape ``(N,)``.
+        test_images: Test images, like ``images``.
+        test_labels: Test labels, like ``labels``.
+        scale: Per channel, shape ``(1, C, 1, 1)``; multiplies a raw pixel.
+        shift: Per channel, shape ``(1, C, 1, 1)``; is added after ``scale``.
+        num_classes: Number of classes.
+    """
+
+    images: Tensor
+    labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    scale: Tensor
+    shift: Tensor
+    num_classes: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors live."""
+        return self.images.device
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    def to_input(self, pixels: Tensor) -> Tensor:
+        """Raw pixels in [0, 255], any dtype, as normalised float32 model input of the same shape."""
+        return torch.addcmul(self.shift, pixels.float(), self.scale)
+
+
+@dataclass
+class TrainingState:
+    """A trial in progress; everything that a checkpoint must hold."""
+
+    config: TrialConfig
+    model: nn.Module
+    loss: Callable[[Tensor, Tensor], Tensor]
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    order: torch.Generator
+    augmentation: torch.Generator
+    train_indices: Tensor
+    val_indices: Tensor
+    epoch: int = 0
+
+
+def load_resident(dataset: Dataset, device: torch.device) -> ResidentData:
+    """Put a dataset on a device; on the CPU the arrays are shared, not copied."""
+    with warnings.catch_warnings():
+        # Arrays from Ray's object store are read-only, and so is our use of them.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
+        arrays = (dataset.train_images, dataset.train_labels, dataset.test_images, dataset.test_labels)
+        tensors = [torch.from_numpy(array).to(device) for array in arrays]
+    mean = torch.tensor(dataset.mean, device=device).view(1, -1, 1, 1)
+    deviation = torch.tensor(dataset.std, device=device).view(1, -1, 1, 1)
+    images, labels, test_images, test_labels = tensors
+    return ResidentData(
+        images, labels, test_images, test_labels, 1 / (255 * deviation), -mean / deviation, dataset.num_classes
+    )
+
+
+def start_training(
+    config: TrialConfig, data: ResidentData, split: tuple[Tensor, Tensor] | None = None
+) -> TrainingState:
+    """A fresh state: the seed alone decides split, initialisation, batch order and augmentation.
+
+    Args:
+        config: The trial.
+        data: The data, on the device that trains.
+        split: Train and validation indices if the caller has them already; else drawn from the seed.
+    """
+    train_indices, val_indices = split or draw_split(data.labels, config.seed)
+    torch.manual_seed(config.seed)  # initialisation and dropout use torch's global generator
+    model = build_model(config.model, data.input_shape, data.num_classes).to(data.device)
+    if any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        model = model.to(memory_format=torch.channels_last)
+    optimizer = build_optimizer(config.optimizer, model.parameters())
+    return TrainingState(
+        config=config,
+        model=model,
+        loss=build_loss(config.loss, num_classes=data.num_classes),
+        optimizer=optimizer,
+        schedule=build_schedule(optimizer, config.schedule, config.epochs),
+        order=torch.Generator().manual_seed(config.seed * 16 + _ORDER_STREAM),
+        augmentation=torch.Generator(data.device).manual_seed(config.seed * 16 + _AUGMENTATION_STREAM),
+        train_indices=train_indices,
+        val_indices=val_indices,
+    )
+
+
+def draw_split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """The train and validation indices of a seed, on the labels' device."""
+    train, val = split_indices(labels.cpu().numpy(), seed=seed)
+    return torch.from_numpy(train).to(labels.device), torch.from_numpy(val).to(labels.device)
+
+
+def run_epoch(state: TrainingState, data: ResidentData) -> dict[str, float]:
+    """Train one epoch, then evaluate on the validation split: one row of the record.
+
+    Returns:
+        ``train_*`` (running, in training mode), ``val_*``, ``learning_rate``, ``epoch_seconds`` and
+        ``diverged``. After a non-finite loss ``val_accuracy`` is at chance and ``diverged`` is 1, so that
+        whoever ranks trials ranks it last instead of stumbling over a NaN.
+    """
+    started = time.perf_counter()
+    learning_rate = state.optimizer.param_groups[0]["lr"]
+    train = train_epoch(state, data)
+    val = evaluate(state, data, data.images, data.labels, state.val_indices)
+    state.epoch += 1
+    row = {f"train_{key}": value for key, value in train.items()} | {f"val_{key}": value for key, value in val.items()}
+    diverged = not all(map(_is_finite, (train["loss"], val["loss"], val["nll"])))
+    if diverged:
+        row = {key: value for key, value in row.items() if _is_finite(value)} | {"val_accuracy": 1 / data.num_classes}
+    seconds = time.perf_counter() - started
+    return row | {"learning_rate": learning_rate, "epoch_seconds": seconds, "diverged": float(diverged)}
+
+
+def train_epoch(state: TrainingState, data: ResidentData) -> dict[str, float]:
+    """One pass over the training split; the metrics are those of the batches as they were trained on."""
+    config, model, optimizer = state.config, state.model, state.optimizer
+    model.train()
+    shuffled = torch.randperm(len(state.train_indices), generator=state.order).to(data.device)
+    indices = state.train_indices[shuffled]
+    labels = data.labels[indices]
+    all_logits = torch.empty(len(indices), data.num_classes, device=data.device)
+    all_losses = torch.empty(len(indices), device=data.device)
+    for batch in batches(len(indices), config.batch_size):
+        pixels = data.images.index_select(0, indices[batch])
+        if config.augment:
+            pixels = crop_and_flip(pixels, state.augmentation)
+        logits = forward(model, data.to_input(pixels), config.precision)
+        losses = state.loss(logits, labels[batch])
+        optimizer.zero_grad()
+        (losses.mean() if config.reduction == "mean" else losses.sum()).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        all_logits[batch] = logits.detach()
+        all_losses[batch] = losses.detach()
+    state.schedule.step()
+    return split_metrics(all_logits, labels, all_losses)
+
+
+def batches(count: int, batch_size: int) -> list[slice]:
+    """Consecutive slices of ``batch_size``; a single last example joins the slice before it.
+
+    Batch normalisation cannot train on one example.
+    """
+    starts = list(range(0, count, batch_size))
+    if count - starts[-1] == 1 and len(starts) > 1:
+        del starts[-1]
+    return [slice(start, end) for start, end in zip(starts, [*starts[1:], count], strict=True)]
+
+
+def evaluate(
+    state: TrainingState, data: ResidentData, images: Tensor, labels: Tensor, indices: Tensor | None = None
+) -> dict[str, float]:
+    """Metrics of a split in evaluation mode; ``indices`` selects from ``images`` and ``labels``."""
+    selected = labels if indices is None else labels[indices]
+    logits = predict_logits(state, data, images, indices)
+    return split_metrics(logits, selected, state.loss(logits, selected))
+
+
+@torch.no_grad()
+def predict_logits(state: TrainingState, data: ResidentData, pixels: Tensor, indices: Tensor | None = None) -> Tensor:
+    """Logits, float32, shape ``(batch, num_classes)``, of raw pixels in [0, 255], in evaluation mode."""
+    state.model.eval()
+    count = len(pixels) if indices is None else len(indices)
+    parts = []
+    for start in range(0, count, EVALUATION_BATCH):
+        batch = slice(start, start + EVALUATION_BATCH)
+        part = pixels[batch] if indices is None else pixels.index_select(0, indices[batch])
+        parts.append(forward(state.model, data.to_input(part), state.config.precision))
+    return torch.cat(parts)
+
+
+def forward(model: nn.Module, inputs: Tensor, precision: str) -> Tensor:
+    """Logits in float32, whatever precision computed them."""
+    if precision == "fp32":
+        return model(inputs)  # type: ignore[no-any-return]
+    with torch.autocast(inputs.device.type, dtype=torch.bfloat16):
+        logits = model(inputs)
+    return logits.float()  # type: ignore[no-any-return]
+
+
+def _is_finite(value: float) -> bool:
+    return value - value == 0.0
