@@ -1,0 +1,113 @@
+"""Ray, started in this process or joined at an address, quiet, and left as it was found."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+
+from study.options import Options
+from trainables.config import InputError
+
+CONNECT_SECONDS = 5.0
+LOG_FILE = "study.log"
+
+# Read by Ray and MLflow when they are imported or started; a user's own setting wins.
+ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # CSV, JSON and TensorBoard cost time per result; MLflow is the record
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # Tune's own state is never read back
+    "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "1000000000",
+    "TUNE_MAX_LEN_IDENTIFIER": "100",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_prestart_worker_first_driver": "0",  # the only workers are the trials' actors
+    "RAY_enable_metrics_collection": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_TQDM_PATCH_PRINT": "0",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # whether to wait for a server is the record's decision, not the client's
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+def prepare_environment() -> None:
+    """Set what Ray reads at import; call before anything imports it."""
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+
+
+@contextlib.contextmanager
+def connected(options: Options) -> Iterator[int]:
+    """Ray while the block runs; yields the number of trials that can run at once.
+
+    Raises:
+        InputError: If there is no cluster at the address, or it cannot run a single trial.
+    """
+    import ray  # noqa: PLC0415 - after the environment is prepared
+
+    _log_to_file(options)
+    temporary = None
+    try:
+        if options.address is None:
+            # A folder of its own: the default one is shared and grows with every session.
+            temporary = tempfile.mkdtemp(prefix="ray-")
+            ray.init(
+                num_cpus=os.cpu_count(),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=temporary,
+            )
+        else:
+            check_reachable(options.address)
+            try:
+                ray.init(address=options.address, log_to_driver=False, logging_level=logging.ERROR)
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                raise InputError(f"`--address {options.address}`: no Ray cluster answers there.") from error
+        yield _slots(options, ray.cluster_resources())
+    finally:
+        ray.shutdown()
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_reachable(address: str) -> None:
+    """Something listens at ``host:port``; Ray itself would try for minutes.
+
+    Raises:
+        InputError: If nothing does.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return  # "auto" and the like are Ray's to look up
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"`--address {address}`: no Ray cluster answers there.") from error
+
+
+def _log_to_file(options: Options) -> None:
+    """Ray's and our own messages, tracebacks of failed trials among them, go to the study's log."""
+    handler = logging.FileHandler(options.folder / LOG_FILE, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for name in ("ray", "study", "mlflow", "alembic", "optuna"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+        logger.setLevel(logging.WARNING)
+
+
+def _slots(options: Options, resources: dict[str, float]) -> int:
+    slots = int(resources.get("CPU", 0.0) / options.cpus_per_trial)
+    if options.gpus_per_trial > 0:
+        slots = min(slots, int(resources.get("GPU", 0.0) / options.gpus_per_trial))
+    if slots < 1 and options.address is None:
+        raise InputError(
+            f"A trial needs {options.cpus_per_trial:g} CPUs and {options.gpus_per_trial:g} GPUs; this machine has"
+            f" {resources.get('CPU', 0.0):g} and {resources.get('GPU', 0.0):g}."
+        )
+    return max(1, min(slots, options.max_concurrent or slots))

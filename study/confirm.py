@@ -1,0 +1,49 @@
+"""The confirmation: each arm's winner on fresh seeds, the same seeds for every arm, and the negative controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from search_spaces.arms import Study
+from study.ledger import CONFIRM, CONTROL, SEARCH, Ledger, Request, TrialRecord, choose_winner
+
+
+def find_winners(study: Study, ledger: Ledger) -> dict[str, TrialRecord | None]:
+    """Each arm's winner of the search, None where no trial of the arm completed."""
+    records = ledger.of_phase(SEARCH)
+    return {arm.name: choose_winner(r for r in records if r.request.arm == arm.name) for arm in study.arms}
+
+
+def confirm_seeds(seed: int, count: int) -> list[int]:
+    """Seeds that the search, which uses ``seed`` itself, has not seen."""
+    return list(range(seed + 1, seed + 1 + count))
+
+
+def plan_confirmation(
+    study: Study,
+    winners: Mapping[str, TrialRecord | None],
+    seeds: Sequence[int],
+    may_start_round: Callable[[Sequence[Request]], bool],
+) -> Iterator[Request]:
+    """The requests of the confirmation, seed by seed, so that a study that runs out of time stays paired.
+
+    Args:
+        study: The question, with its controls.
+        winners: What :func:`find_winners` returned; arms without a winner are left out.
+        seeds: The fresh seeds.
+        may_start_round: Asked before each seed with its requests; False ends the confirmation.
+    """
+    for seed in seeds:
+        requests = [
+            Request(arm.name, CONFIRM, seed, {**winner.request.config, "seed": seed})
+            for arm in study.arms
+            if (winner := winners[arm.name]) is not None
+        ]
+        for arm_name, like in study.controls.items():
+            winner = winners.get(like)
+            if winner is not None:
+                own = {study.factor: study.arm(arm_name).fixed[study.factor]}
+                requests.append(Request(arm_name, CONTROL, seed, {**winner.request.config, **own, "seed": seed}))
+        if not may_start_round(requests):
+            return
+        yield from requests

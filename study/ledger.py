@@ -1,0 +1,118 @@
+"""What the study has asked for and what came back, trial by trial, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainables.config import Scalar
+
+COMPLETED, PRUNED, DIVERGED, FAILED, INTERRUPTED = "completed", "pruned", "diverged", "failed", "interrupted"
+SEARCH, CONFIRM, CONTROL = "search", "confirm", "control"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One trial to run.
+
+    Args:
+        arm: The arm it counts for.
+        phase: ``search``, ``confirm`` or ``control``.
+        number: Its number within arm (search) or its seed (confirm, control).
+        config: The flat ``TrialConfig``.
+        group: The Optuna study that asked for it; None outside the search.
+    """
+
+    arm: str
+    phase: str
+    number: int
+    config: Mapping[str, Scalar]
+    group: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Names the trial for good, across restarts."""
+        return f"{self.arm}/{self.phase}/{self.number}"
+
+    @property
+    def run_name(self) -> str:
+        """How MLflow shows it."""
+        kind = {SEARCH: f"{self.number:03d}", CONFIRM: f"seed-{self.number}", CONTROL: f"control-seed-{self.number}"}
+        return f"{self.arm}-{kind[self.phase]}"
+
+
+@dataclass
+class TrialRecord:
+    """A request and its state so far."""
+
+    request: Request
+    epoch: int = 0
+    val_accuracy: float = float("nan")
+    val_nll: float = float("inf")
+    seconds: float = 0.0
+    diverged: bool = False
+    stop_reason: str | None = None
+
+
+@dataclass
+class Ledger:
+    """All records of one study, in the order they were opened."""
+
+    records: dict[str, TrialRecord] = field(default_factory=dict)
+
+    def open(self, request: Request) -> TrialRecord:
+        """Start a record."""
+        record = self.records[request.key] = TrialRecord(request)
+        return record
+
+    def update(self, key: str, result: Mapping[str, Any]) -> TrialRecord:
+        """Take over a result; a result told twice counts once."""
+        record = self.records[key]
+        if result["epoch"] > record.epoch:
+            record.epoch = int(result["epoch"])
+            record.val_accuracy = float(result["val_accuracy"])
+            record.val_nll = float(result["val_nll"])
+            record.seconds = float(result["trial_seconds"])
+            record.diverged = bool(result["diverged"])
+        return record
+
+    def close(self, key: str, *, failed: bool) -> TrialRecord:
+        """End a record; the reason follows from how far it came unless it was interrupted before."""
+        record = self.records[key]
+        if record.stop_reason is None:
+            record.stop_reason = _stop_reason(record, failed=failed)
+        return record
+
+    def interrupt(self, key: str) -> None:
+        """Note that the study, not the trial or its scheduler, ends this trial."""
+        self.records[key].stop_reason = INTERRUPTED
+
+    def of_phase(self, phase: str) -> list[TrialRecord]:
+        """The records of one phase."""
+        return [record for record in self.records.values() if record.request.phase == phase]
+
+    def running(self) -> list[TrialRecord]:
+        """The records without an end."""
+        return [record for record in self.records.values() if record.stop_reason is None]
+
+
+def choose_winner(records: Iterable[TrialRecord]) -> TrialRecord | None:
+    """The completed trial with the highest validation accuracy at its last epoch.
+
+    Ties go to fewer epochs, then to the lower NLL, then to the earlier trial. None if nothing completed.
+    """
+    completed = [record for record in records if record.stop_reason == COMPLETED]
+    return min(
+        completed,
+        key=lambda record: (-record.val_accuracy, record.epoch, record.val_nll, record.request.number),
+        default=None,
+    )
+
+
+def _stop_reason(record: TrialRecord, *, failed: bool) -> str:
+    if failed:
+        return FAILED
+    if record.diverged:
+        return DIVERGED
+    return COMPLETED if record.epoch >= int(record.request.config["epochs"]) else PRUNED

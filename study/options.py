@@ -1,0 +1,121 @@
+"""The flags as one checked value."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from search_spaces.arms import NAME
+from trainables.config import InputError
+
+DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line asked for; every path and address absolute.
+
+    Raises:
+        InputError: If a value breaks its rule.
+    """
+
+    command: str
+    name: str
+    space: str
+    arms: tuple[str, ...] | None = None
+    baseline: str | None = None
+    mode: str = "arms"
+    search: str = "tpe"
+    stopping: str = "asha"
+    trials: int | None = None
+    seeds: int | None = None
+    seed: int = 0
+    delta: float | None = None
+    time_budget: float | None = None
+    dataset: str = "digits"
+    data_dir: str | None = None
+    classes: tuple[int, ...] | None = None
+    train_size: int | None = None
+    imbalance: float | None = None
+    augment: bool = False
+    model: str | None = None
+    precision: str = "fp32"
+    schedule: str = "constant"
+    device: str = "cpu"
+    cpus_per_trial: float = 1.0
+    gpus_per_trial: float = 0.0
+    max_concurrent: int | None = None
+    address: str | None = None
+    storage_path: Path
+    tracking_uri: str
+    experiment_name: str
+    dry_run: bool = False
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise InputError(
+                f"`--name` must be letters, digits, '.', '_' or '-', not starting with '.' or '-'; got {self.name!r}."
+            )
+        for flag, value in (("trials", self.trials), ("seeds", self.seeds), ("max-concurrent", self.max_concurrent)):
+            if value is not None and value < 1:
+                raise InputError(f"`--{flag}` must be >= 1; got {value}.")
+        if not 0 <= self.seed < 2**31:
+            raise InputError(f"`--seed` must lie in [0, 2147483648); got {self.seed}.")
+        if self.delta is not None and not (math.isfinite(self.delta) and self.delta > 0):
+            raise InputError(f"`--delta` must be a number of accuracy points > 0; got {self.delta:g}.")
+        if not (math.isfinite(self.cpus_per_trial) and self.cpus_per_trial > 0):
+            raise InputError(f"`--cpus-per-trial` must be > 0; got {self.cpus_per_trial:g}.")
+        if not (math.isfinite(self.gpus_per_trial) and self.gpus_per_trial >= 0):
+            raise InputError(f"`--gpus-per-trial` must be >= 0; got {self.gpus_per_trial:g}.")
+        if self.search == "grid" and self.trials is not None:
+            raise InputError(f"`--search grid` runs every point of the grid; leave out `--trials {self.trials}`.")
+        if self.arms is not None and len(set(self.arms)) < len(self.arms):
+            raise InputError(f"`--arms` must name each arm once; got {','.join(self.arms)}.")
+
+    @property
+    def folder(self) -> Path:
+        """The study's own folder."""
+        return self.storage_path / self.name
+
+    @property
+    def dataset_label(self) -> str:
+        """The dataset with what was done to it, as the record names it."""
+        parts = [self.dataset]
+        if self.classes is not None:
+            parts.append("classes=" + ",".join(map(str, self.classes)))
+        if self.train_size is not None:
+            parts.append(f"train-size={self.train_size}")
+        if self.imbalance is not None:
+            parts.append(f"imbalance={self.imbalance:g}")
+        return " ".join(parts)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of ``90``, ``90s``, ``30m``, ``1h30m``.
+
+    Raises:
+        InputError: If it is none of these or not above zero.
+    """
+    match = DURATION.fullmatch(text.strip())
+    parts = [float(part or 0) for part in match.groups()] if match else []
+    seconds = sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
+    if seconds <= 0:
+        raise InputError(f"`--time-budget` must be a time such as 90s, 30m or 1h30m; got {text!r}.")
+    return seconds
+
+
+def default_tracking_uri() -> str:
+    """``MLFLOW_TRACKING_URI``, else a SQLite file in the working directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').resolve()}"
+
+
+def absolute_uri(uri: str) -> str:
+    """A tracking address that means the same from every directory: workers run in another one."""
+    for scheme in ("sqlite:///", "file://"):
+        if uri.startswith(scheme):
+            return scheme + str(Path(uri.removeprefix(scheme)).resolve())
+    return uri if "://" in uri else f"file://{Path(uri).resolve()}"

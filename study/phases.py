@@ -1,0 +1,316 @@
+"""One study from the first check to the report: preflight, search, confirm, models, report."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from ray import tune
+
+from search_spaces.arms import Study
+from study import cluster
+from study.budget import TimeBudget
+from study.confirm import confirm_seeds, find_winners, plan_confirmation
+from study.ledger import CONFIRM, FAILED, INTERRUPTED, SEARCH, Ledger, Request, TrialRecord
+from study.options import Options
+from study.progress import Progress
+from study.protocol import constraints_sha256, describe_study
+from study.schedule import REDUCTION_FACTOR, ArmScheduler, RungPlan, plan_rungs
+from study.search import StudySearcher, build_searches
+from study.tracking import MlflowCallback, MlflowRecord, connect, start_study_run
+from trainables.config import Scalar
+from trainables.data import Dataset
+
+REGIME = "search"
+
+
+@dataclass
+class Outcome:
+    """How a study ended."""
+
+    ledger: Ledger
+    winners: dict[str, TrialRecord | None]
+    interrupted: bool
+    first_error: str
+
+
+def run_study(study: Study, options: Options, dataset: Dataset, *, started: float) -> int:
+    """Search, confirm and report.
+
+    Args:
+        study: The question, flags applied.
+        options: The flags.
+        dataset: The data.
+        started: When the command was typed, on ``time.monotonic``.
+
+    Returns:
+        The exit code: 0, 1 if no trial ended well, 130 if interrupted.
+
+    Raises:
+        InputError: If something the user gave cannot work; nothing is left behind.
+    """
+    plan = plan_rungs(study, stopping=options.stopping, schedule=options.schedule)
+    artifacts = _artifact_location(options)
+    store = (options.tracking_uri, options.experiment_name, artifacts)
+    with ThreadPoolExecutor(1) as beside:
+        # A new database takes as long as starting Ray; joining a cluster may fail, and then none shall be left.
+        connecting = beside.submit(connect, *store) if options.address is None else None
+        with cluster.connected(options) as slots:
+            client, experiment_id = connect(*store) if connecting is None else connecting.result()
+            protocol = describe_study(study, options, dataset, describe_rungs(plan))
+            parent = start_study_run(client, experiment_id, options.name, _study_tags(options, protocol), protocol)
+            record = MlflowRecord(client, experiment_id, parent, _trial_tags(options, study))
+            state = FAILED
+            try:
+                outcome = _run_trials(study, options, dataset, plan, record, slots=slots, started=started)
+                state = INTERRUPTED if outcome.interrupted else "finished"
+                protocol["winners"] = {arm: _winner(record) for arm, record in outcome.winners.items()}
+                protocol["notes"] = _notes(study, outcome)
+                client.log_dict(parent, protocol, "study.json")
+            finally:
+                record.close()
+                client.set_tag(parent, "state", state)
+                status = {"finished": "FINISHED", INTERRUPTED: "KILLED"}.get(state, "FAILED")
+                client.set_terminated(parent, status)
+    return _conclude(options, dataset, outcome, record, client)
+
+
+def describe_rungs(plan: RungPlan | None) -> dict[str, Any]:
+    """The stopping rule as plain data."""
+    if plan is None:
+        return {"time_attribute": None, "grace_period": None, "reduction_factor": None, "rungs": []}
+    return {
+        "time_attribute": plan.time_attribute,
+        "grace_period": plan.grace_period,
+        "reduction_factor": REDUCTION_FACTOR,
+        "rungs": plan.rungs,
+    }
+
+
+def rung_epochs(plan: RungPlan | None, epochs: int) -> list[int]:
+    """The epochs of a trial at which its arm's ASHA looks."""
+    if plan is None:
+        return []
+    unit = epochs / 100 if plan.time_attribute == "schedule_percent" else 1
+    return [math.ceil(rung * unit) for rung in plan.rungs if rung * unit < epochs]
+
+
+def _run_trials(
+    study: Study,
+    options: Options,
+    dataset: Dataset,
+    plan: RungPlan | None,
+    record: MlflowRecord,
+    *,
+    slots: int,
+    started: float,
+) -> Outcome:
+    from trainables.trainable import ClassifierTrainable  # noqa: PLC0415 - imports torch
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    ledger = Ledger()
+    budget = TimeBudget(options.time_budget, study, ledger, seeds=study.seeds, slots=slots, started=started)
+    storage = JournalStorage(JournalFileBackend(str(options.folder / "optuna.journal")))
+    searches = build_searches(
+        study, storage, options.name, mode=options.mode, sampler=options.search, trials=study.trials, seed=options.seed
+    )
+    arms = {arm.fixed.get(study.factor): arm.name for arm in study.arms}
+    labels = {search.label for search in searches}
+
+    def confirmation() -> Iterator[Request]:
+        winners = find_winners(study, ledger)
+        for line in winner_lines(winners):
+            progress.say(line)
+        seeds = confirm_seeds(options.seed, study.seeds)
+        return plan_confirmation(study, winners, seeds, budget.confirm_round_fits)
+
+    searcher = StudySearcher(
+        searches,
+        ledger,
+        arm_of=lambda label, config: label if options.mode == "arms" else arms[config[study.factor]],
+        plan_confirmation=confirmation,
+        may_start_round=budget.search_round_fits,
+        max_concurrent=options.max_concurrent,
+        to_config=lambda request: _ray_config(request, plan, options),
+    )
+    progress = Progress(
+        study,
+        ledger,
+        seconds_left=lambda: budget.seconds_left(sum(search.trials for search in searches)),
+        budgets={arm.name: study.trials for arm in study.arms} | {s.label: s.trials for s in searches if labels},
+        quiet=options.quiet,
+    )
+    trainable = tune.with_parameters(
+        ClassifierTrainable,
+        dataset=dataset,
+        device=options.device,
+        num_threads=max(1, int(options.cpus_per_trial)),
+    )
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"cpu": options.cpus_per_trial, "gpu": options.gpus_per_trial}),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=ArmScheduler(ledger, plan, budget.expired),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: trial.config["key"].replace("/", "-"),
+            trial_dirname_creator=lambda trial: trial.config["key"].replace("/", "-"),
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(options.folder),
+            callbacks=[MlflowCallback(record, ledger), progress],
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    )
+    with progress:
+        results = tuner.fit()
+    shutil.rmtree(options.folder / "tune", ignore_errors=True)
+    interrupted = searcher.finish()
+    for left in interrupted:
+        record.end(left.request.key, INTERRUPTED, {})
+    errors = [str(error).strip().splitlines()[-1] for error in results.errors]
+    out_of_time = options.time_budget is not None and budget.left <= 0
+    return Outcome(
+        ledger, find_winners(study, ledger), bool(interrupted) and not out_of_time, errors[0] if errors else ""
+    )
+
+
+def _ray_config(request: Request, plan: RungPlan | None, options: Options) -> dict[str, Any]:
+    path = None
+    if request.phase == CONFIRM:
+        path = str(weights_path(options.folder, request.arm, request.number))
+    return {
+        "config": dict(request.config),
+        "arm": request.arm,
+        "phase": request.phase,
+        "number": request.number,
+        "rungs": rung_epochs(plan, int(request.config["epochs"])) if request.phase == SEARCH else [],
+        "model_path": path,
+    }
+
+
+def weights_path(folder: Path, arm: str, seed: int) -> Path:
+    """Where a confirm trial leaves its weights until the arms' best are logged."""
+    return folder / "models" / f"{arm}-{seed}.pt"
+
+
+def winner_lines(winners: Mapping[str, TrialRecord | None]) -> list[str]:
+    """One line per arm: its winner, or that it has none."""
+    lines = ["Winners of the search (validation accuracy chose them; it is not a result):"]
+    width = max(map(len, winners))
+    for arm, winner in winners.items():
+        if winner is None:
+            lines.append(f"  {arm:<{width}}  none: no trial completed")
+            continue
+        config = winner.request.config
+        rate = config["optimizer.learning_rate"]
+        lines.append(
+            f"  {arm:<{width}}  {100 * winner.val_accuracy:6.2f}%  {config['optimizer']:<8}"
+            f" learning rate {rate:<9.3g} batch {config['batch_size']:<4} epochs {config['epochs']}"
+        )
+    return lines
+
+
+def _conclude(options: Options, dataset: Dataset, outcome: Outcome, record: MlflowRecord, client: Any) -> int:
+    from analysis.report import build_report  # noqa: PLC0415 - statistics and figures, needed now and not before
+
+    records = list(outcome.ledger.records.values())
+    if records and all(r.stop_reason == FAILED for r in records):
+        log = options.folder / cluster.LOG_FILE
+        print(f"Every trial failed; the first error: {outcome.first_error} (all of it: {log})", file=sys.stderr)  # noqa: T201
+        return 1
+    _log_models(options, dataset, outcome, record)
+    report = build_report(options.name, tracking_uri=options.tracking_uri, output=options.folder)
+    for path in (report.path, *report.tables):
+        client.log_artifact(record.parent_run_id, str(path))
+    print(report.text)  # noqa: T201 - the answer
+    print()  # noqa: T201
+    print(f"Report: {report.path}")  # noqa: T201
+    print(f"MLflow: {mlflow_command(options.tracking_uri)}")  # noqa: T201
+    return 130 if outcome.interrupted else 0
+
+
+def _log_models(options: Options, dataset: Dataset, outcome: Outcome, record: MlflowRecord) -> None:
+    from study.models import Candidate, log_best_models  # noqa: PLC0415 - imports torch
+
+    candidates = []
+    for trial in outcome.ledger.of_phase(CONFIRM):
+        path = weights_path(options.folder, trial.request.arm, trial.request.number)
+        if path.exists():
+            run_id = record.run_ids[trial.request.key]
+            seed = trial.request.number
+            candidates.append(
+                Candidate(trial.request.arm, seed, run_id, trial.request.config, path, trial.val_accuracy)
+            )
+    if candidates:
+        log_best_models(candidates, dataset=dataset, study=options.name, tracking_uri=options.tracking_uri)
+    shutil.rmtree(options.folder / "models", ignore_errors=True)
+
+
+def mlflow_command(tracking_uri: str) -> str:
+    """How to look at the record."""
+    if tracking_uri.startswith(("http://", "https://")):
+        return f"open {tracking_uri}"
+    return f"mlflow ui --backend-store-uri '{tracking_uri}'"
+
+
+def _artifact_location(options: Options) -> str | None:
+    """Beside the database for a local store; a server knows its own place."""
+    if not options.tracking_uri.startswith("sqlite:///"):
+        return None
+    folder = Path(options.tracking_uri.removeprefix("sqlite:///")).parent / "mlartifacts" / options.experiment_name
+    return folder.as_uri()
+
+
+def _study_tags(options: Options, protocol: Mapping[str, Any]) -> dict[str, Scalar]:
+    return {
+        "study": options.name,
+        "space": str(protocol["space"]),
+        "dataset": options.dataset_label,
+        "regime": REGIME,
+        "phase": "study",
+        "state": "running",
+        "git_commit": str(protocol["git_commit"]),
+        "git_dirty": str(protocol["git_dirty"]).lower(),
+        "constraints_sha256": constraints_sha256(),
+        "command": options.command,
+    }
+
+
+def _trial_tags(options: Options, study: Study) -> dict[str, str]:
+    return {"study": options.name, "space": study.name, "dataset": options.dataset_label, "regime": REGIME}
+
+
+def _winner(record: TrialRecord | None) -> dict[str, Any] | None:
+    if record is None:
+        return None
+    request = record.request
+    return {"number": request.number, "val_accuracy": record.val_accuracy, "config": dict(request.config)}
+
+
+def _notes(study: Study, outcome: Outcome) -> list[str]:
+    """What a reader must know that the trials alone do not say."""
+    notes = [
+        f"Arm {arm} has no winner: none of its trials completed." for arm, w in outcome.winners.items() if w is None
+    ]
+    search = {arm.name: 0 for arm in study.arms}
+    for record in outcome.ledger.of_phase(SEARCH):
+        search[record.request.arm] += 1
+    fewest = min(search.values())
+    if fewest < study.trials:
+        notes.append(f"The search ended after {fewest} of {study.trials} trials per arm.")
+    confirmed = {r.request.number for r in outcome.ledger.of_phase(CONFIRM)}
+    if len(confirmed) < study.seeds:
+        notes.append(f"The confirmation ended after {len(confirmed)} of {study.seeds} seeds.")
+    return notes

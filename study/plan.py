@@ -1,0 +1,117 @@
+"""``--dry-run``: what would run, and how long it would take, judged by one measured epoch per batch size."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Iterable
+
+import torch
+
+from search_spaces.arms import Categorical, Distribution, Study
+from study.budget import FINAL_SECONDS, OVERHEAD_SECONDS
+from study.options import Options
+from study.phases import describe_rungs, mlflow_command
+from study.protocol import delta_points
+from study.schedule import plan_rungs
+from trainables.config import Scalar, TrialConfig
+from trainables.data import Dataset
+from trainables.loop import load_resident, run_epoch, start_training
+
+MEASURED_TRIALS = 3
+
+
+def print_plan(study: Study, options: Options, dataset: Dataset) -> None:
+    """Print arms, parameters, rungs, counts and the estimate; start nothing, leave nothing."""
+    for line in plan_lines(study, options, dataset):
+        print(line)  # noqa: T201 - the plan
+
+
+def plan_lines(study: Study, options: Options, dataset: Dataset) -> Iterable[str]:
+    """The plan, line by line."""
+    splits = f"{len(dataset.train_labels):,} to train and validate, {len(dataset.test_labels):,} to test"
+    yield f"{study.question}"
+    yield f"study     {options.name} (space {study.name}, mode {options.mode}, seed {options.seed})"
+    yield f"dataset   {options.dataset_label}: {splits}, {dataset.num_classes} classes"
+    yield f"baseline  {study.baseline}; differences under {delta_points(options):g} points do not matter"
+    yield f"record    {options.folder}, {mlflow_command(options.tracking_uri)}"
+    yield ""
+    yield "The scientific factor and each arm's fixed values:"
+    for arm in study.arms:
+        yield f"  {arm.name:<18} " + ", ".join(f"{key} = {value}" for key, value in arm.fixed.items())
+    yield "Nuisance hyperparameters, tuned in every arm unless it says where:"
+    yield from _parameter_lines(study)
+    yield ""
+    plan = plan_rungs(study, stopping=options.stopping, schedule=options.schedule)
+    rungs = describe_rungs(plan)
+    if plan is None:
+        yield "stopping  none: every trial trains to its end"
+    else:
+        unit = "epochs" if plan.time_attribute == "epoch" else "% of a trial's epochs"
+        shown = ", ".join(f"{rung:g}" for rung in plan.rungs)
+        yield f"stopping  ASHA per arm, reduction factor {rungs['reduction_factor']}, rungs at {shown} {unit}"
+    arms, controls = len(study.arms), len(study.controls)
+    counts = [len(list(arm.grid())) for arm in study.arms] if options.search == "grid" else [study.trials] * arms
+    each = str(counts[0] if len(set(counts)) == 1 else counts)
+    confirmations = (arms + controls) * study.seeds
+    yield f"search    {sum(counts)} trials: {arms} arms x {each} ({options.search})"
+    yield f"confirm   {confirmations} trials: {study.seeds} seeds x ({arms} arms + {controls} controls)"
+    yield from _estimate_lines(study, options, dataset, sum(counts))
+
+
+def _parameter_lines(study: Study) -> Iterable[str]:
+    arms_of: dict[tuple[str, str, str], list[str]] = {}
+    for arm in study.arms:
+        for parameter in arm.parameters:
+            if not all(arm.fixed[key] in values for key, values in parameter.when.items() if key in arm.fixed):
+                continue
+            searched = {key: values for key, values in parameter.when.items() if key not in arm.fixed}
+            when = " and ".join(f"{key} = {' or '.join(map(str, values))}" for key, values in searched.items())
+            arms_of.setdefault((parameter.key, _show(parameter.distribution), when), []).append(arm.name)
+    for (key, shown, when), arms in arms_of.items():
+        where = "" if len(arms) == len(study.arms) else f"  [only {', '.join(arms)}]"
+        yield f"  {key:<24} {shown}{f'  if {when}' if when else ''}{where}"
+
+
+def _show(distribution: Distribution) -> str:
+    if isinstance(distribution, Categorical):
+        return "{" + ", ".join(map(str, distribution.choices)) + "}"
+    return f"{distribution.low:g} to {distribution.high:g}{' (log)' if distribution.log else ''}"
+
+
+def _estimate_lines(study: Study, options: Options, dataset: Dataset, search_trials: int) -> Iterable[str]:
+    seconds = _epoch_seconds(study, options, dataset)
+    slots = options.max_concurrent or max(1, int((os.cpu_count() or 1) / options.cpus_per_trial))
+    epochs = (study.min_epochs + study.max_epochs) / 2
+    confirmations = (len(study.arms) + len(study.controls)) * study.seeds
+    search = search_trials * (epochs * seconds + OVERHEAD_SECONDS)
+    confirm = confirmations * (study.max_epochs * seconds + FINAL_SECONDS)
+    hours = (search + confirm) / slots / 3600
+    yield f"estimate  {seconds:.3g} s an epoch (measured, mean over configurations), {slots} trials at once:"
+    amount = f"{hours:.1f} hours" if hours >= 1 else f"{hours:.2f} hours ({60 * hours:.0f} minutes)"
+    yield f"          at most about {amount}; stopping makes the search shorter"
+
+
+def _epoch_seconds(study: Study, options: Options, dataset: Dataset) -> float:
+    """Mean seconds of an epoch over the middle configuration of the baseline at its extreme batch sizes."""
+    torch.set_num_threads(max(1, int(options.cpus_per_trial)))
+    data = load_resident(dataset, torch.device(options.device))
+    arm = study.arm(study.baseline)
+    measured = []
+    for trial in range(MEASURED_TRIALS):
+        share = trial / (MEASURED_TRIALS - 1)
+        config = TrialConfig.from_flat(arm.sample(functools.partial(_at, share)))
+        state = start_training(config, data)
+        started = time.perf_counter()
+        run_epoch(state, data)
+        measured.append(time.perf_counter() - started)
+    return sum(measured) / len(measured)
+
+
+def _at(share: float, _key: str, distribution: Distribution) -> Scalar:
+    """The value that lies ``share`` of the way through a distribution."""
+    if isinstance(distribution, Categorical):
+        return distribution.choices[round(share * (len(distribution.choices) - 1))]
+    value = distribution.low + share * (distribution.high - distribution.low)
+    return round(value) if isinstance(distribution.low, int) else value

@@ -1,0 +1,120 @@
+"""What is checked before anything is spent: a mistake costs one line, not an hour."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from search_spaces.arms import Study, joint, lowest
+from search_spaces.table import SPACES
+from study.options import Options
+from trainables.config import InputError, TrialConfig
+from trainables.data import Dataset
+
+
+@contextlib.contextmanager
+def claimed_folder(options: Options) -> Iterator[None]:
+    """The study's folder, made for this study alone; if the block refuses the study, nothing made here stays.
+
+    Raises:
+        InputError: If the name is in use or the folder cannot be made.
+    """
+    if options.folder.exists():
+        raise InputError(
+            f"The study {options.name!r} exists already in {options.storage_path}; give another `--name`,"
+            f" or remove {options.folder} to run it anew."
+        )
+    made = [folder for folder in (options.folder, *options.folder.parents) if not folder.exists()]
+    try:
+        options.folder.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(
+            f"`--storage-path` must be a folder that can be written; got {options.storage_path} ({error.strerror})."
+        ) from error
+    try:
+        yield
+    except InputError:
+        for folder in made:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def check_store(options: Options) -> None:
+    """A local MLflow database lies in a folder that can be written.
+
+    Raises:
+        InputError: If not.
+    """
+    if not options.tracking_uri.startswith("sqlite:///"):
+        return
+    folder = Path(options.tracking_uri.removeprefix("sqlite:///")).parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"`--tracking-uri` must lie in a folder that can be written; got {options.tracking_uri} ({error.strerror})."
+        ) from error
+
+
+def check_resources(options: Options) -> None:
+    """One trial fits on this machine, where it is the one that runs them.
+
+    Raises:
+        InputError: If not.
+    """
+    cores = os.cpu_count() or 1
+    if options.address is None and options.cpus_per_trial > cores:
+        raise InputError(f"`--cpus-per-trial` must be at most this machine's {cores}; got {options.cpus_per_trial:g}.")
+
+
+def check_search(study: Study, options: Options) -> None:
+    """The mode and the sampler can work on this space.
+
+    Raises:
+        InputError: If not.
+    """
+    arms = [joint(study)] if options.mode == "joint" else study.arms
+    if options.search == "grid":
+        for arm in arms:
+            next(arm.grid())
+
+
+def check_parts(study: Study, options: Options, dataset: Dataset) -> None:
+    """Every loss, optimizer and model of the space can be built for this dataset.
+
+    The project's own parts in the project's own spaces have tests for that; where the user brings one, every arm is
+    built once, which needs torch.
+
+    Raises:
+        InputError: If a part is unknown, does not import, or does not fit the data.
+    """
+    if options.space in SPACES and options.model is None and not any(":" in arm for arm in options.arms or ()):
+        return
+    from trainables import losses, models, optimizers  # noqa: PLC0415 - torch takes a second, only paid here
+
+    for arm in study.arms:
+        config = TrialConfig.from_flat(lowest(arm))
+        try:
+            losses.build_loss(config.loss, num_classes=dataset.num_classes)
+            model = models.build_model(config.model, dataset.input_shape, dataset.num_classes)
+            optimizers.build_optimizer(config.optimizer, model.parameters())
+        except InputError as error:
+            raise InputError(f"Arm {arm.name!r}: {error}") from error
+
+
+def check_device(options: Options) -> None:
+    """A GPU is there when one is asked for on this machine.
+
+    Raises:
+        InputError: If not.
+    """
+    if options.device == "cuda" and options.address is None:
+        import torch  # noqa: PLC0415 - only needed to ask for a GPU
+
+        if not torch.cuda.is_available():
+            raise InputError("`--device cuda` needs a CUDA device; torch sees none on this machine.")

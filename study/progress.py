@@ -1,0 +1,131 @@
+"""The terminal while a study runs: a live table where there is a terminal, plain lines where there is none."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Self, TextIO
+
+from ray.tune import Callback
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from search_spaces.arms import Study
+from study.ledger import SEARCH, Ledger, choose_winner
+
+REFRESH_SECONDS = 0.5
+LINE_SECONDS = 10.0
+COLUMNS = ("arm", "search", "confirm", "epochs", "best val %", "learning rate", "optimizer")
+
+
+class Progress(Callback):  # type: ignore[misc]
+    """Shows the ledger while Tune runs.
+
+    Args:
+        study: The question.
+        ledger: What has happened so far.
+        seconds_left: The estimate of the time left, None while there is nothing to estimate from.
+        budgets: Search trials per arm.
+        quiet: Show nothing.
+        stream: Where to write; standard error, since standard output is for the answer.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        ledger: Ledger,
+        *,
+        seconds_left: Callable[[], float | None],
+        budgets: dict[str, int],
+        quiet: bool = False,
+        stream: TextIO | None = None,
+    ) -> None:
+        super().__init__()
+        self._study, self._ledger, self._budgets = study, ledger, budgets
+        self._seconds_left = seconds_left
+        self._quiet = quiet
+        self._console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
+        self._live: Live | None = None
+        self._started = time.monotonic()
+        self._shown = self._started
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Tune pickles its callbacks; a terminal does not pickle."""
+        return (dict, ())
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+        if not self._quiet and self._console.is_terminal:
+            self._live = Live(self._table(), console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the terminal as it was."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def say(self, line: str) -> None:
+        """One plain line, above the live view where there is one."""
+        if not self._quiet:
+            self._console.print(Text(line))
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Refresh at most every half second, or write a line at most every ten."""
+        now = time.monotonic()
+        if self._quiet or now - self._shown < (REFRESH_SECONDS if self._live else LINE_SECONDS):
+            return
+        self._shown = now
+        if self._live is not None:
+            self._live.update(self._table(), refresh=True)
+        else:
+            self._console.print(Text(self._status()))
+
+    def _status(self) -> str:
+        done: dict[str, int] = {}
+        epochs = 0
+        for record in self._ledger.records.values():
+            epochs += record.epoch
+            phase = "search" if record.request.phase == SEARCH else "confirm"
+            done[phase] = done.get(phase, 0) + (record.stop_reason is not None)
+        total = {"search": sum(self._budgets.values())}
+        arms = len(self._study.arms) + len(self._study.controls)
+        total["confirm"] = arms * self._study.seeds
+        parts = [f"{phase} {count}/{total[phase]} trials" for phase, count in done.items()]
+        left = self._seconds_left()
+        times = f"{_clock(time.monotonic() - self._started)} elapsed"
+        return ", ".join(
+            [*parts, f"{epochs} epochs", times, *([f"about {_clock(left)} left"] if left is not None else [])]
+        )
+
+    def _table(self) -> Group:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in COLUMNS:
+            table.add_column(column, justify="left" if column in ("arm", "optimizer") else "right")
+        for arm in self._study.arms:
+            records = [r for r in self._ledger.records.values() if r.request.arm == arm.name]
+            search = [r for r in records if r.request.phase == SEARCH]
+            ended = sum(r.stop_reason is not None for r in search)
+            confirmed = sum(r.stop_reason is not None for r in records) - ended
+            best = choose_winner(search)
+            config = best.request.config if best else {}
+            table.add_row(
+                Text(arm.name),
+                f"{ended}/{self._budgets.get(arm.name, 0)}",
+                str(confirmed),
+                str(sum(r.epoch for r in records)),
+                f"{100 * best.val_accuracy:.2f}" if best else "",
+                f"{config['optimizer.learning_rate']:.2g}" if best else "",
+                Text(str(config.get("optimizer", ""))),
+            )
+        return Group(table, Text(self._status(), style="dim"))
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

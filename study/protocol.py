@@ -1,0 +1,152 @@
+"""The study as it will be run, resolved from the flags: what is printed, recorded as ``study.json`` and reported on."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from search_spaces.arms import Arm, Study, describe, with_fixed
+from study.confirm import confirm_seeds
+from study.options import Options
+from trainables.config import InputError, Scalar
+from trainables.data import Dataset, split_indices
+
+SCHEMA = 1
+#: The smallest difference that matters, in accuracy points, where the benchmark is nearly solved; else one point.
+DELTAS = {"mnist": 0.2, "fashion-mnist": 0.5, "kmnist": 0.5, "svhn": 0.5}
+DEFAULT_DELTA = 1.0
+VERSIONED = ("ray", "torch", "torchvision", "optuna", "mlflow", "pandas", "numpy", "scipy")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def resolve_study(space: Study, options: Options) -> Study:
+    """The space with the flags applied: arms picked or added, the baseline, budgets, fixed values.
+
+    Raises:
+        InputError: If an arm is unknown or a value breaks a rule.
+    """
+    study = space
+    if options.arms is not None:
+        study = _pick_arms(space, options.arms, options.baseline)
+    if options.baseline is not None:
+        study = replace(study, baseline=study.arm(options.baseline).name)
+    fixed: dict[str, Scalar] = {"precision": options.precision, "schedule": options.schedule}
+    if options.augment:
+        fixed["augment"] = True
+    if options.model is not None:
+        fixed["model"] = options.model
+    study = with_fixed(study, **fixed)
+    controls = {
+        arm: like
+        for arm, like in study.controls.items()
+        if {arm, like} <= {known.name for known in study.arms}
+    }  # fmt: skip
+    return replace(
+        study,
+        trials=study.trials if options.trials is None else options.trials,
+        seeds=study.seeds if options.seeds is None else options.seeds,
+        controls=controls,
+    )
+
+
+def delta_points(options: Options) -> float:
+    """The smallest difference that matters, in accuracy points."""
+    return options.delta if options.delta is not None else DELTAS.get(options.dataset, DEFAULT_DELTA)
+
+
+def describe_study(study: Study, options: Options, dataset: Dataset, rungs: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of ``study.json``: all that a report needs beside the trials."""
+    train, val = split_indices(dataset.train_labels, seed=options.seed)
+    commit, dirty = git_state()
+    return {
+        "schema": SCHEMA,
+        "study": options.name,
+        "space": study.name,
+        "question": study.question,
+        "factor": study.factor,
+        "baseline": study.baseline,
+        "mode": options.mode,
+        "arms": [describe(arm) for arm in study.arms],
+        "controls": dict(study.controls),
+        "delta": delta_points(options),
+        "seed": options.seed,
+        "confirm_seeds": confirm_seeds(options.seed, study.seeds),
+        "trials_per_arm": study.trials,
+        "dataset": {
+            "name": options.dataset_label,
+            "num_train": len(train),
+            "num_val": len(val),
+            "num_test": len(dataset.test_labels),
+            "num_classes": dataset.num_classes,
+            "class_names": list(dataset.class_names),
+            "input_shape": list(dataset.input_shape),
+            "sha256": dataset.sha256,
+        },
+        "search": options.search,
+        "stopping": options.stopping,
+        **rungs,
+        "winners": {},
+        "versions": versions(),
+        "command": options.command,
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "notes": [],
+    }
+
+
+def git_state() -> tuple[str, bool]:
+    """The commit that runs and whether files differ from it; ``unknown`` outside a checkout."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return commit, bool(_git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return "unknown", False
+
+
+def constraints_sha256() -> str:
+    """A digest of the pinned versions, or of the installed ones where the pins are not at hand."""
+    pins = ROOT / "constraints.txt"
+    content = pins.read_bytes() if pins.is_file() else repr(sorted(versions().items())).encode()
+    return hashlib.sha256(content).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that decide numbers."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in VERSIONED}
+
+
+def _pick_arms(space: Study, names: tuple[str, ...], baseline: str | None) -> Study:
+    arms = tuple(_added_arm(space, name) if ":" in name else space.arm(name) for name in names)
+    kept = [arm.name for arm in arms]
+    fallback = space.baseline if space.baseline in kept else kept[0]
+    return replace(space, arms=arms, baseline=baseline if baseline in kept else fallback, controls=_kept(space, kept))
+
+
+def _kept(space: Study, names: list[str]) -> dict[str, str]:
+    return {arm: like for arm, like in space.controls.items() if arm in names and like in names}
+
+
+def _added_arm(space: Study, name: str) -> Arm:
+    """An arm for a user's own value of the factor, searched like the baseline."""
+    template = space.arm(space.baseline)
+    if space.factor not in template.fixed:
+        raise InputError(f"`--arms {name}`: arms of the space {space.name!r} do not differ in one named part.")
+    own = tuple(p for p in template.parameters if not p.key.startswith(f"{space.factor}."))
+    return Arm(name.rpartition(":")[2], {**template.fixed, space.factor: name}, own)
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(  # noqa: S603 - fixed arguments
+        ["git", "-C", str(ROOT), *arguments],  # noqa: S607 - the user's git
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
+    )
+    return done.stdout.strip()

@@ -1,0 +1,123 @@
+"""One ASHA per arm: weak trials are stopped by better trials of their own arm, never by another arm's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+
+from search_spaces.arms import Study
+from study.ledger import SEARCH, Ledger
+
+REDUCTION_FACTOR = 3
+MIN_GRACE_EPOCHS = 3
+GRACE_SHARE = 1 / 8
+
+
+@dataclass(frozen=True)
+class RungPlan:
+    """When trials of an arm are compared.
+
+    Args:
+        time_attribute: ``epoch``, or ``schedule_percent`` where a schedule runs over the trial's own epochs:
+            then trials meet at equal fractions of it.
+        grace_period: The first rung.
+        max_time: The most any trial can reach.
+    """
+
+    time_attribute: str
+    grace_period: float
+    max_time: float
+
+    @property
+    def rungs(self) -> list[float]:
+        """The times at which a trial may be stopped, ascending."""
+        rungs, time = [], self.grace_period
+        while time < self.max_time:
+            rungs.append(time)
+            time *= REDUCTION_FACTOR
+        return rungs
+
+
+def plan_rungs(study: Study, *, stopping: str, schedule: str) -> RungPlan | None:
+    """The rungs of a study, or None where nothing is stopped.
+
+    The grace period is at least three epochs and an eighth of the longest trial: losses that bloom late (focal
+    with a large gamma, deep networks) must have bloomed. Where epochs are the question, stopping would answer it.
+    """
+    if stopping == "none" or study.searches_epochs_as_factor:
+        return None
+    if schedule == "cosine":
+        grace = 100 * max(MIN_GRACE_EPOCHS / study.min_epochs, GRACE_SHARE)
+        return RungPlan("schedule_percent", grace, 100) if grace < 100 else None  # noqa: PLR2004 - percent
+    grace = max(MIN_GRACE_EPOCHS, -(-study.max_epochs // round(1 / GRACE_SHARE)))
+    return RungPlan("epoch", grace, study.max_epochs) if grace < study.max_epochs else None
+
+
+class ArmScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Hands each search trial to its own arm's ASHA and lets every other trial run.
+
+    Args:
+        ledger: Where a trial that the study ends is noted as interrupted.
+        plan: The rungs; None stops nothing.
+        expired: Whether a phase is out of time (``--time-budget``).
+    """
+
+    def __init__(self, ledger: Ledger, plan: RungPlan | None, expired: Callable[[str], bool]) -> None:
+        super().__init__()
+        self._ledger = ledger
+        self._plan = plan
+        self._expired = expired
+        self._arms: dict[str, ASHAScheduler] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Tune pickles its scheduler; ours is rebuilt from the ledger, so the pickle holds nothing."""
+        return (dict, ())
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Enter a search trial at its arm's ASHA."""
+        asha = self._asha(trial)
+        if asha is not None:
+            asha.on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Continue, or stop by the arm's ASHA or by the clock."""
+        if self._expired(trial.config["phase"]):
+            self._ledger.interrupt(trial.config["key"])
+            return str(self.STOP)
+        asha = self._asha(trial)
+        return str(self.CONTINUE if asha is None else asha.on_trial_result(tune_controller, trial, result))
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Tell the arm's ASHA the last result."""
+        asha = self._asha(trial)
+        if asha is not None:
+            asha.on_trial_complete(tune_controller, trial, result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """Forget a trial."""
+        asha = self._asha(trial)
+        if asha is not None:
+            asha.on_trial_remove(tune_controller, trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """The trial that waits; only live ones are looked at, so that ten thousand ended ones cost nothing."""
+        waiting = [trial for trial in tune_controller.get_live_trials() if trial.status == "PENDING"]
+        return min(waiting, key=lambda trial: trial.config["index"], default=None)
+
+    def _asha(self, trial: Any) -> ASHAScheduler | None:
+        if self._plan is None or trial.config["phase"] != SEARCH:
+            return None
+        arm = trial.config["arm"]
+        if arm not in self._arms:
+            self._arms[arm] = ASHAScheduler(
+                time_attr=self._plan.time_attribute,
+                metric="val_accuracy",
+                mode="max",
+                grace_period=self._plan.grace_period,
+                max_t=self._plan.max_time,
+                reduction_factor=REDUCTION_FACTOR,
+            )
+        return self._arms[arm]
