@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 
 from search_spaces.arms import Study
 from study.confirm import find_winners
-from study.ledger import SEARCH, Ledger, Request
+from study.ledger import COMPLETED, SEARCH, Ledger, Request
 
 # What a trial costs beside its epochs: dealing it out, and the test metrics of a confirm trial.
 OVERHEAD_SECONDS = 0.1
 FINAL_SECONDS = 0.5
+# The reserve is an estimate on a machine that may get busier.
+SAFETY = 1.3
 # Start-up is over and the report is still to come when the phases are timed.
 REPORT_SECONDS = 10.0
 
@@ -54,12 +56,16 @@ class TimeBudget:
 
     def confirmation_seconds(self) -> float:
         """Estimated cost of the confirmation of the winners so far; arms without one count as the costliest."""
-        costs = [winner.seconds for winner in find_winners(self._study, self._ledger).values() if winner is not None]
-        if not costs:
+        completed = [r.seconds for r in self._ledger.of_phase(SEARCH) if r.stop_reason == COMPLETED]
+        if not completed:
             return 0.0
+        # The next trial may win and may be longer than today's winner.
+        usual = statistics.fmean(completed)
+        winners = [winner for winner in find_winners(self._study, self._ledger).values() if winner is not None]
+        costs = [max(winner.seconds, usual) for winner in winners]
         arms = len(self._study.arms) + len(self._study.controls)
         total = sum(costs) + (arms - len(costs)) * max(costs) + arms * (OVERHEAD_SECONDS + FINAL_SECONDS)
-        return total * self._seeds / self._slots
+        return SAFETY * total * self._seeds / self._slots
 
     def round_seconds(self) -> float:
         """Estimated cost of one more trial of every arm."""

@@ -29,6 +29,8 @@ ENVIRONMENT = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_TQDM_PATCH_PRINT": "0",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # whether to wait for a server is the record's decision, not the client's
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # a server's client would print two lines for every trial
+    "MLFLOW_CONFIGURE_LOGGING": "0",  # its messages go to the study's log
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }

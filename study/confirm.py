@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from search_spaces.arms import Study
 from study.ledger import CONFIRM, CONTROL, SEARCH, Ledger, Request, TrialRecord, choose_winner
@@ -47,3 +48,8 @@ def plan_confirmation(
         if not may_start_round(requests):
             return
         yield from requests
+
+
+def weights_path(folder: Path, arm: str, seed: int) -> Path:
+    """Where a confirm trial leaves its weights until the arms' best are logged."""
+    return folder / "models" / f"{arm}-{seed}.pt"

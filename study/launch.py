@@ -13,7 +13,6 @@ from typing import NoReturn
 
 from search_spaces.arms import Study
 from search_spaces.table import SPACES, load_space
-from study.cluster import prepare_environment
 from study.options import Options, absolute_uri, default_tracking_uri, parse_duration
 from trainables.config import PRECISIONS, SCHEDULES, InputError
 
@@ -193,34 +192,19 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(options: Options, space: Study, started: float) -> int:
-    from study import preflight  # noqa: PLC0415 - numpy, after the flags
+    from study import preflight, start  # noqa: PLC0415 - numpy, only after the flags are known to be good
     from study.protocol import resolve_study  # noqa: PLC0415
-    from trainables.data import load_dataset  # noqa: PLC0415
 
     study = resolve_study(space, options)
     preflight.check_search(study, options)
     preflight.check_resources(options)
     preflight.check_device(options)
-    dataset = load_dataset(
-        options.dataset,
-        data_dir=options.data_dir,
-        classes=options.classes,
-        train_size=options.train_size,
-        imbalance=options.imbalance,
-        seed=options.seed,
-    )
-    preflight.check_parts(study, options, dataset)
     if options.dry_run:
-        from study.plan import print_plan  # noqa: PLC0415
+        from study.plan import print_plan  # noqa: PLC0415 - measures an epoch, so it needs torch
 
-        print_plan(study, options, dataset)
+        print_plan(study, options, start.load_data(study, options))
         return 0
-    prepare_environment()
-    with preflight.claimed_folder(options):
-        preflight.check_store(options)
-        from study.phases import run_study  # noqa: PLC0415 - ray, optuna, mlflow
-
-        return run_study(study, options, dataset, started=started)
+    return start.run_study(study, options, started=started)
 
 
 def _default_name(space: str, dataset: str) -> str:

@@ -1,4 +1,4 @@
-"""The arms' best models in MLflow: logged after the confirm phase, loaded again to predict.
+"""The arms' best models, logged to MLflow after the confirm phase; the study's best is registered.
 
 A model is stored as an exported graph (``torch.export``, "pt2"): whoever loads it needs neither this project nor
 the dataset's mean and deviation, and nothing is unpickled on the way.
@@ -7,11 +7,9 @@ the dataset's mean and deviation, and nothing is unpickled on the way.
 from __future__ import annotations
 
 import logging
-import os
+import shutil
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,27 +22,19 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
-from sqlalchemy.exc import SQLAlchemyError
 from torch import Tensor, nn
 
-from trainables.config import InputError, Scalar, TrialConfig
+from study.registry import ALIAS, MODEL_NAME, find_logged_model, load_graph, short_reason, strict_and_quiet
+from trainables.config import Scalar, TrialConfig
 from trainables.data import Dataset
 from trainables.models import build_model
 
 logger = logging.getLogger(__name__)
 
-MODEL_NAME = "model"
-#: The registered model's alias for the version that a prediction uses.
-ALIAS = "best"
 #: Test images stored as the input example; more than one, or the exporter would fix the batch size.
 NUM_EXAMPLES = 3
 #: How far the logits of the stored graph may lie from the model's; kernels may sum in another order.
 TOLERANCE = 1e-3
-_ENVIRONMENT = {
-    # MLflow unpickles unless told otherwise.
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-}
 
 
 @dataclass(frozen=True)
@@ -80,25 +70,8 @@ class Registered:
     model_id: str
 
 
-@dataclass(frozen=True)
-class StoredModel:
-    """A model loaded from MLflow.
-
-    Args:
-        module: Raw pixels, float32 in [0, 255], shape ``(batch, *input_shape)``, to logits ``(batch, num_classes)``.
-        input_shape: Channels, height, width.
-        class_names: One per logit.
-        study: The study it comes from.
-        arm: Its arm.
-        seed: Its confirm seed.
-    """
-
-    module: nn.Module
-    input_shape: tuple[int, int, int]
-    class_names: tuple[str, ...]
-    study: str
-    arm: str
-    seed: int
+class _ExportError(Exception):
+    """A model cannot be captured as a graph; the message is one line."""
 
 
 class PixelClassifier(nn.Module):
@@ -148,69 +121,32 @@ def log_best_models(
         MlflowException: If the store does not answer.
     """
     ranked = sorted(candidates, key=lambda candidate: (-candidate.val_accuracy, candidate.seed))
-    with _strict_and_quiet():
+    logged: dict[str, tuple[Candidate, LoggedModel | None]] = {}
+    failures: dict[str, str] = {}
+    registered = None
+    with strict_and_quiet():
         client = MlflowClient(tracking_uri)
-        logged: dict[str, tuple[Candidate, LoggedModel | None]] = {}
         for candidate in ranked:
             if candidate.arm in logged:
                 continue
-            model = _rebuild(candidate, dataset)
-            if model is not None:
-                logged[candidate.arm] = (candidate, _log_once(client, candidate, model, dataset, study))
+            found = find_logged_model(client, candidate.run_id)
+            if found is None:
+                model = _rebuild(candidate, dataset)
+                if model is None:
+                    continue
+                try:
+                    found = _log(client, candidate, model, dataset, study)
+                except _ExportError as error:
+                    _keep_weights(client, candidate)
+                    failures[candidate.arm] = str(error)
+            logged[candidate.arm] = (candidate, found)
         # The first arm of `logged` holds the best of all candidates.
-        best, logged_model = next(iter(logged.values()), (None, None))
-        if best is None or logged_model is None:
-            return None
-        return _register_once(client, best, logged_model, study, dataset)
-
-
-def load_stored_model(study: str, *, arm: str | None = None, tracking_uri: str) -> StoredModel:
-    """Load a study's registered winner, or the best model of one of its arms.
-
-    Args:
-        study: The study's name.
-        arm: The arm, or None for the winner.
-        tracking_uri: Of a store that exists and answers.
-
-    Raises:
-        InputError: If there is no such study or arm, or its model cannot be loaded.
-    """
-    try:
-        with _strict_and_quiet(), tempfile.TemporaryDirectory() as folder:
-            client = MlflowClient(tracking_uri)
-            logged = _find_winner(client, study, tracking_uri)
-            if arm is not None:
-                logged = _find_arm(client, study, arm, logged.experiment_id)
-            # A store on this machine gives its own folder, a server a copy.
-            path = mlflow.artifacts.download_artifacts(
-                artifact_uri=logged.artifact_location, dst_path=folder, tracking_uri=tracking_uri
-            )
-            return _load_folder(Path(path), f"The model of the study {study!r}")
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise InputError(f"The model of the study {study!r} cannot be read: {_line(error)}") from error
-
-
-@contextmanager
-def _strict_and_quiet() -> Iterator[None]:
-    """No unpickling, and no word from MLflow or the exporter; as it was afterwards."""
-    noisy = [logging.getLogger(name) for name in ("mlflow", "alembic")]
-    levels = [log.level for log in noisy]
-    before = {key: os.environ.get(key) for key in _ENVIRONMENT}
-    os.environ.update(_ENVIRONMENT)
-    for log in noisy:
-        log.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for log, level in zip(noisy, levels, strict=True):
-            log.setLevel(level)
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value
+        best, best_model = next(iter(logged.values()), (None, None))
+        if best is not None and best_model is not None:
+            registered = _register_once(client, best, best_model, study, dataset)
+    for arm, reason in failures.items():
+        logger.warning("The model of the arm %s cannot be stored as a graph and is kept as weights.pt: %s", arm, reason)
+    return registered
 
 
 def _rebuild(candidate: Candidate, dataset: Dataset) -> PixelClassifier | None:
@@ -224,31 +160,25 @@ def _rebuild(candidate: Candidate, dataset: Dataset) -> PixelClassifier | None:
     return PixelClassifier(model, dataset.mean, dataset.std).eval()
 
 
-def _log_once(
+def _log(
     client: MlflowClient, candidate: Candidate, model: PixelClassifier, dataset: Dataset, study: str
-) -> LoggedModel | None:
-    run = client.get_run(candidate.run_id)
-    for output in run.outputs.model_outputs if run.outputs else []:
-        found = client.get_logged_model(output.model_id)
-        if found.name == MODEL_NAME and found.status == LoggedModelStatus.READY:
-            return found
+) -> LoggedModel:
     tags = _tags(candidate, dataset, study)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / MODEL_NAME
         try:
             description = _save(model, folder, dataset, {**tags, "class_names": list(dataset.class_names)})
             _check_saved(model, folder, dataset)
-        except Exception as error:  # noqa: BLE001 - a user's own model may fail in the exporter in any way
-            logger.warning(
-                "The model of the arm %s cannot be stored as a graph and is kept as weights.pt: %s",
-                candidate.arm,
-                _line(error),
-            )
-            _keep_weights(client, candidate, Path(scratch))
-            return None
+        except Exception as error:  # a user's own model may fail in the exporter in any way
+            raise _ExportError(short_reason(error)) from error
         params = {key: str(value) for key, value in candidate.config.items()}
         logged = client.create_logged_model(
-            run.info.experiment_id, MODEL_NAME, candidate.run_id, tags, params, "classifier"
+            client.get_run(candidate.run_id).info.experiment_id,
+            MODEL_NAME,
+            candidate.run_id,
+            tags,
+            params,
+            "classifier",
         )
         # Only now has the model an id; its description must carry it.
         description.model_id = description.model_uuid = logged.model_id
@@ -301,16 +231,16 @@ def _examples(dataset: Dataset) -> np.ndarray[Any, np.dtype[np.float32]]:
 def _check_saved(model: PixelClassifier, folder: Path, dataset: Dataset) -> None:
     """Read the graph back on another batch size, since the exporter may fix the one it saw without a word."""
     pixels = torch.from_numpy(_examples(dataset))[:1]
-    stored, expected = _load_graph(folder)(pixels), model(pixels)
+    stored, expected = load_graph(folder)(pixels), model(pixels)
     if not torch.allclose(stored, expected, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
         raise ValueError(f"the stored graph computes {stored.tolist()}; the model computes {expected.tolist()}")
 
 
-def _keep_weights(client: MlflowClient, candidate: Candidate, scratch: Path) -> None:
-    if "weights.pt" not in {file.path for file in client.list_artifacts(candidate.run_id)}:
-        copy = scratch / "weights.pt"
-        copy.write_bytes(candidate.weights.read_bytes())
-        client.log_artifact(candidate.run_id, str(copy))
+def _keep_weights(client: MlflowClient, candidate: Candidate) -> None:
+    if "weights.pt" in {file.path for file in client.list_artifacts(candidate.run_id)}:
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        client.log_artifact(candidate.run_id, shutil.copy(candidate.weights, Path(scratch) / "weights.pt"))
 
 
 def _register_once(
@@ -321,8 +251,8 @@ def _register_once(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    versions = client.search_model_versions(f"name = '{study}' AND run_id = '{best.run_id}'")
-    known = [int(version.version) for version in versions if version.model_id == logged.model_id]
+    versions = client.search_model_versions(f"name = '{study}'")
+    known = [int(version.version) for version in versions if version.source == logged.artifact_location]
     if known:
         number = known[0]
     else:
@@ -337,69 +267,3 @@ def _register_once(
         number = int(version.version)
     client.set_registered_model_alias(study, ALIAS, str(number))
     return Registered(study, number, best.arm, best.seed, best.run_id, logged.model_id)
-
-
-def _find_winner(client: MlflowClient, study: str, tracking_uri: str) -> LoggedModel:
-    try:
-        version = client.get_model_version_by_alias(study, ALIAS)
-        return client.get_logged_model(version.model_id)
-    except MlflowException as error:
-        if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-            raise
-    models = client.search_registered_models(order_by=["last_updated_timestamp DESC"])
-    known = [model.name for model in models if "study" in model.tags]
-    choices = f"studies with a registered model, newest first: {', '.join(known[:10])}" if known else "none has one"
-    more = f" and {len(known) - 10} more" if len(known) > 10 else ""  # noqa: PLR2004 - a line, not a page
-    raise InputError(f"No registered model of a study {study!r} in {tracking_uri}; {choices}{more}.")
-
-
-def _find_arm(client: MlflowClient, study: str, arm: str, experiment_id: str) -> LoggedModel:
-    models: list[LoggedModel] = []
-    token = None
-    while True:
-        page = client.search_logged_models([experiment_id], f"tags.study = '{study}'", page_token=token)
-        models += [model for model in page if model.status == LoggedModelStatus.READY]
-        token = page.token
-        if not token:
-            break
-    # The study may have been extended and its arm's best be a newer one; the same order as in logging.
-    models.sort(key=lambda model: (-float(model.tags["val_accuracy"]), int(model.tags["seed"])))
-    for model in models:
-        if model.tags["arm"] == arm:
-            return model
-    known = ", ".join(dict.fromkeys(model.tags["arm"] for model in models))
-    raise InputError(f"The study {study!r} has no model of an arm {arm!r}; choose from {known}.")
-
-
-def _load_folder(folder: Path, origin: str) -> StoredModel:
-    description = Model.load(str(folder))
-    metadata = description.metadata or {}
-    missing = [key for key in ("study", "arm", "seed", "class_names") if key not in metadata]
-    if description.signature is None:
-        missing.append("signature")
-    if missing:
-        raise InputError(f"{origin} was not logged by a study: its description lacks {', '.join(missing)}.")
-    _, channels, height, width = description.signature.inputs.inputs[0].shape
-    try:
-        module = _load_graph(folder)
-    except Exception as error:
-        raise InputError(f"{origin} cannot be loaded: {_line(error)}") from error
-    return StoredModel(
-        module,
-        (channels, height, width),
-        tuple(map(str, metadata["class_names"])),
-        str(metadata["study"]),
-        str(metadata["arm"]),
-        int(metadata["seed"]),
-    )
-
-
-def _load_graph(folder: Path) -> nn.Module:
-    """The stored graph; MLflow refuses a file that would have to be unpickled."""
-    module: nn.Module = mlflow.pytorch.load_model(str(folder))
-    return module
-
-
-def _line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:300]}…"  # noqa: PLR2004 - a line, not a page

@@ -119,3 +119,10 @@ def absolute_uri(uri: str) -> str:
         if uri.startswith(scheme):
             return scheme + str(Path(uri.removeprefix(scheme)).resolve())
     return uri if "://" in uri else f"file://{Path(uri).resolve()}"
+
+
+def mlflow_command(tracking_uri: str) -> str:
+    """How to look at the record."""
+    if tracking_uri.startswith(("http://", "https://")):
+        return f"open {tracking_uri}"
+    return f"mlflow ui --backend-store-uri '{tracking_uri}'"

@@ -1,25 +1,23 @@
-"""One study from the first check to the report: preflight, search, confirm, models, report."""
+"""The phases of a study, search and confirm, in one Tune run on the same actors."""
 
 from __future__ import annotations
 
 import math
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
+from mlflow.tracking import MlflowClient
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from ray import tune
 
 from search_spaces.arms import Study
-from study import cluster
 from study.budget import TimeBudget
-from study.confirm import confirm_seeds, find_winners, plan_confirmation
+from study.confirm import confirm_seeds, find_winners, plan_confirmation, weights_path
 from study.ledger import CONFIRM, FAILED, INTERRUPTED, SEARCH, Ledger, Request, TrialRecord
 from study.options import Options
 from study.progress import Progress
@@ -33,55 +31,74 @@ from trainables.data import Dataset
 REGIME = "search"
 
 
+@dataclass(frozen=True)
+class Store:
+    """Where the record goes: a client and an experiment of the tracking store."""
+
+    client: MlflowClient
+    experiment_id: str
+
+
 @dataclass
 class Outcome:
-    """How a study ended."""
+    """How the trials of a study ended."""
 
     ledger: Ledger
     winners: dict[str, TrialRecord | None]
     interrupted: bool
     first_error: str
+    record: MlflowRecord
+
+    @property
+    def all_failed(self) -> bool:
+        """Whether trials ran and every one of them raised."""
+        reasons = [record.stop_reason for record in self.ledger.records.values()]
+        return bool(reasons) and all(reason == FAILED for reason in reasons)
 
 
-def run_study(study: Study, options: Options, dataset: Dataset, *, started: float) -> int:
-    """Search, confirm and report.
+def open_store(options: Options) -> Store:
+    """Connect to MLflow.
+
+    Raises:
+        InputError: If it does not answer.
+    """
+    return Store(*connect(options.tracking_uri, options.experiment_name, _artifact_location(options)))
+
+
+def run_trials(
+    study: Study, options: Options, dataset: Dataset, store: Store, *, slots: int, started: float
+) -> Outcome:
+    """Search and confirm, everything on record.
 
     Args:
         study: The question, flags applied.
         options: The flags.
         dataset: The data.
+        store: Where the record goes.
+        slots: Trials that can run at once.
         started: When the command was typed, on ``time.monotonic``.
-
-    Returns:
-        The exit code: 0, 1 if no trial ended well, 130 if interrupted.
-
-    Raises:
-        InputError: If something the user gave cannot work; nothing is left behind.
     """
     plan = plan_rungs(study, stopping=options.stopping, schedule=options.schedule)
-    artifacts = _artifact_location(options)
-    store = (options.tracking_uri, options.experiment_name, artifacts)
-    with ThreadPoolExecutor(1) as beside:
-        # A new database takes as long as starting Ray; joining a cluster may fail, and then none shall be left.
-        connecting = beside.submit(connect, *store) if options.address is None else None
-        with cluster.connected(options) as slots:
-            client, experiment_id = connect(*store) if connecting is None else connecting.result()
-            protocol = describe_study(study, options, dataset, describe_rungs(plan))
-            parent = start_study_run(client, experiment_id, options.name, _study_tags(options, protocol), protocol)
-            record = MlflowRecord(client, experiment_id, parent, _trial_tags(options, study))
+    protocol = describe_study(study, options, dataset, describe_rungs(plan))
+    client = store.client
+    parent = start_study_run(client, store.experiment_id, options.name, _study_tags(options, protocol), protocol)
+    record = MlflowRecord(client, store.experiment_id, parent, _trial_tags(options, study))
+    state = FAILED
+    try:
+        outcome = _tune(study, options, dataset, plan, record, slots=slots, started=started)
+        state = "finished"
+        if outcome.interrupted:
+            state = INTERRUPTED
+        elif outcome.all_failed:
             state = FAILED
-            try:
-                outcome = _run_trials(study, options, dataset, plan, record, slots=slots, started=started)
-                state = INTERRUPTED if outcome.interrupted else "finished"
-                protocol["winners"] = {arm: _winner(record) for arm, record in outcome.winners.items()}
-                protocol["notes"] = _notes(study, outcome)
-                client.log_dict(parent, protocol, "study.json")
-            finally:
-                record.close()
-                client.set_tag(parent, "state", state)
-                status = {"finished": "FINISHED", INTERRUPTED: "KILLED"}.get(state, "FAILED")
-                client.set_terminated(parent, status)
-    return _conclude(options, dataset, outcome, record, client)
+        protocol["winners"] = {arm: _winner(winner) for arm, winner in outcome.winners.items()}
+        protocol["notes"] = _notes(study, outcome)
+        client.log_dict(parent, protocol, "study.json")
+    finally:
+        record.close()
+        client.set_tag(parent, "state", state)
+        client.set_terminated(parent, {"finished": "FINISHED", INTERRUPTED: "KILLED"}.get(state, "FAILED"))
+    return outcome
 
 
 def describe_rungs(plan: RungPlan | None) -> dict[str, Any]:
@@ -104,7 +121,7 @@ def rung_epochs(plan: RungPlan | None, epochs: int) -> list[int]:
     return [math.ceil(rung * unit) for rung in plan.rungs if rung * unit < epochs]
 
 
-def _run_trials(
+def _tune(
     study: Study,
     options: Options,
     dataset: Dataset,
@@ -181,9 +198,8 @@ def _run_trials(
         record.end(left.request.key, INTERRUPTED, {})
     errors = [str(error).strip().splitlines()[-1] for error in results.errors]
     out_of_time = options.time_budget is not None and budget.left <= 0
-    return Outcome(
-        ledger, find_winners(study, ledger), bool(interrupted) and not out_of_time, errors[0] if errors else ""
-    )
+    stopped = bool(interrupted) and not out_of_time
+    return Outcome(ledger, find_winners(study, ledger), stopped, errors[0] if errors else "", record)
 
 
 def _ray_config(request: Request, plan: RungPlan | None, options: Options) -> dict[str, Any]:
@@ -198,11 +214,6 @@ def _ray_config(request: Request, plan: RungPlan | None, options: Options) -> di
         "rungs": rung_epochs(plan, int(request.config["epochs"])) if request.phase == SEARCH else [],
         "model_path": path,
     }
-
-
-def weights_path(folder: Path, arm: str, seed: int) -> Path:
-    """Where a confirm trial leaves its weights until the arms' best are logged."""
-    return folder / "models" / f"{arm}-{seed}.pt"
 
 
 def winner_lines(winners: Mapping[str, TrialRecord | None]) -> list[str]:
@@ -220,49 +231,6 @@ def winner_lines(winners: Mapping[str, TrialRecord | None]) -> list[str]:
             f" learning rate {rate:<9.3g} batch {config['batch_size']:<4} epochs {config['epochs']}"
         )
     return lines
-
-
-def _conclude(options: Options, dataset: Dataset, outcome: Outcome, record: MlflowRecord, client: Any) -> int:
-    from analysis.report import build_report  # noqa: PLC0415 - statistics and figures, needed now and not before
-
-    records = list(outcome.ledger.records.values())
-    if records and all(r.stop_reason == FAILED for r in records):
-        log = options.folder / cluster.LOG_FILE
-        print(f"Every trial failed; the first error: {outcome.first_error} (all of it: {log})", file=sys.stderr)  # noqa: T201
-        return 1
-    _log_models(options, dataset, outcome, record)
-    report = build_report(options.name, tracking_uri=options.tracking_uri, output=options.folder)
-    for path in (report.path, *report.tables):
-        client.log_artifact(record.parent_run_id, str(path))
-    print(report.text)  # noqa: T201 - the answer
-    print()  # noqa: T201
-    print(f"Report: {report.path}")  # noqa: T201
-    print(f"MLflow: {mlflow_command(options.tracking_uri)}")  # noqa: T201
-    return 130 if outcome.interrupted else 0
-
-
-def _log_models(options: Options, dataset: Dataset, outcome: Outcome, record: MlflowRecord) -> None:
-    from study.models import Candidate, log_best_models  # noqa: PLC0415 - imports torch
-
-    candidates = []
-    for trial in outcome.ledger.of_phase(CONFIRM):
-        path = weights_path(options.folder, trial.request.arm, trial.request.number)
-        if path.exists():
-            run_id = record.run_ids[trial.request.key]
-            seed = trial.request.number
-            candidates.append(
-                Candidate(trial.request.arm, seed, run_id, trial.request.config, path, trial.val_accuracy)
-            )
-    if candidates:
-        log_best_models(candidates, dataset=dataset, study=options.name, tracking_uri=options.tracking_uri)
-    shutil.rmtree(options.folder / "models", ignore_errors=True)
-
-
-def mlflow_command(tracking_uri: str) -> str:
-    """How to look at the record."""
-    if tracking_uri.startswith(("http://", "https://")):
-        return f"open {tracking_uri}"
-    return f"mlflow ui --backend-store-uri '{tracking_uri}'"
 
 
 def _artifact_location(options: Options) -> str | None:

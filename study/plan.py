@@ -11,8 +11,8 @@ import torch
 
 from search_spaces.arms import Categorical, Distribution, Study
 from study.budget import FINAL_SECONDS, OVERHEAD_SECONDS
-from study.options import Options
-from study.phases import describe_rungs, mlflow_command
+from study.options import Options, mlflow_command
+from study.phases import describe_rungs
 from study.protocol import delta_points
 from study.schedule import plan_rungs
 from trainables.config import Scalar, TrialConfig

@@ -1,0 +1,1 @@
+"""From the MLflow record to the answer: frames, comparisons, figures, the report."""

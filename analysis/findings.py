@@ -1,0 +1,59 @@
+"""All that a study's record says, computed once: what figures, pages and tables are made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.audit import search_audit
+from analysis.compare import arm_names, arm_table, baseline_of, compare_to_baseline, control_difference
+from analysis.load import StudyRecord
+from analysis.verdict import delta_of, verdict
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """A study's record and what follows from it.
+
+    Args:
+        record: As read from MLflow.
+        arms: Names in the order of the protocol.
+        baseline: The arm that others are compared with; empty if there is no arm.
+        delta: The largest difference that does not matter, in accuracy points.
+        table: From ``arm_table``.
+        comparisons: From ``compare_to_baseline``.
+        control: From ``control_difference``.
+        audit: From ``search_audit``.
+        verdict: One sentence or a few.
+    """
+
+    record: StudyRecord
+    arms: tuple[str, ...]
+    baseline: str
+    delta: float
+    table: pd.DataFrame
+    comparisons: pd.DataFrame
+    control: pd.DataFrame
+    audit: pd.DataFrame
+    verdict: str
+
+
+def find(record: StudyRecord) -> Findings:
+    """Compute everything a report states."""
+    trials = record.trials
+    protocol = {**record.protocol, "baseline": baseline_of(trials, record.protocol)}
+    baseline, delta = protocol["baseline"], delta_of(protocol)
+    table = arm_table(trials, protocol, record.epochs)
+    comparisons = compare_to_baseline(trials, baseline, delta)
+    return Findings(
+        record=record,
+        arms=tuple(arm_names(trials, protocol)),
+        baseline=baseline,
+        delta=delta,
+        table=table,
+        comparisons=comparisons,
+        control=control_difference(trials, baseline),
+        audit=search_audit(trials, protocol),
+        verdict=verdict(comparisons, table, protocol),
+    )

@@ -1,0 +1,238 @@
+"""From MLflow to tidy frames: the only module of the report that does input.
+
+The record is read as ``docs/mlflow.md`` describes it: one parent run per study, one child run per trial, metrics with
+step = epoch. Looking never writes: a store that is not there stays away, an empty one stays empty.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from analysis.histories import load_histories
+from analysis.store import check_store, one_line, redact, resolve_tracking_uri
+from trainables.config import InputError, Scalar
+
+RUNS_PER_PAGE = 500
+#: What a run's status says where the tag ``stop_reason`` is missing, as after a kill.
+STOP_REASONS = {"FINISHED": "completed", "KILLED": "interrupted", "FAILED": "failed", "RUNNING": "running"}
+TRIAL_COLUMNS = (
+    "run_id",
+    "arm",
+    "phase",
+    "seed",
+    "number",
+    "trial_id",
+    "stop_reason",
+    "status",
+    "node",
+    "start",
+    "end",
+)
+EPOCH_COLUMNS = ("run_id", "arm", "phase", "seed", "trial_id", "epoch", "logged_at")
+
+
+@dataclass(frozen=True, eq=False)
+class StudyRecord:
+    """One study as MLflow holds it.
+
+    Args:
+        name: The study's name.
+        run_id: The parent run.
+        experiment_id: The experiment of the parent and of its children.
+        tracking_uri: Where it was read from.
+        tags: The parent's tags, MLflow's own included.
+        protocol: ``study.json``; empty if it is not on record.
+        trials: One row per child run: ``run_id, arm, phase, seed, number, trial_id, stop_reason, status, node, start,
+            end``, every parameter under its flat key, every metric as it stood at the last epoch, ``epochs_done``.
+        epochs: One row per run and epoch: ``run_id, arm, phase, seed, trial_id, epoch, logged_at`` and the metrics.
+        finals: ``final.json`` of the runs that have one, by run id.
+    """
+
+    name: str
+    run_id: str
+    experiment_id: str
+    tracking_uri: str
+    tags: Mapping[str, str]
+    protocol: Mapping[str, Any]
+    trials: pd.DataFrame
+    epochs: pd.DataFrame
+    finals: Mapping[str, Mapping[str, Any]]
+
+
+def load_study(
+    name: str, *, tracking_uri: str | None = None, metrics: Collection[str] | None = None, finals: bool = True
+) -> StudyRecord:
+    """Read a study from MLflow.
+
+    Args:
+        name: The study's name; of several parents of one name the newest is taken.
+        tracking_uri: Default: ``MLFLOW_TRACKING_URI``, else ``mlflow.db`` in the working directory.
+        metrics: Metrics whose history is read into ``epochs``; all by default. A server sends some 40,000 values a
+            second, so a report names what it draws.
+        finals: Whether ``final.json`` is read.
+
+    Raises:
+        InputError: If there is no such study or no such store, or the store does not answer.
+    """
+    uri = resolve_tracking_uri(tracking_uri)
+    check_store(uri)
+    with one_line(uri):
+        client = MlflowClient(uri)
+        parent = _find_parent(client, name, uri)
+        children = list(
+            _search(client, [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+        )
+        runs_of: dict[str, list[str]] = {}
+        for run in children:
+            for key in run.data.metrics:
+                if metrics is None or key in metrics:
+                    runs_of.setdefault(key, []).append(run.info.run_id)
+        trials = build_trials(children)
+        epochs = build_epochs(load_histories(uri, runs_of), trials)
+        return StudyRecord(
+            name=name,
+            run_id=parent.info.run_id,
+            experiment_id=parent.info.experiment_id,
+            tracking_uri=uri,
+            tags=dict(parent.data.tags),
+            protocol=_read_artifacts(client, [parent], "study.json").get(parent.info.run_id, {}),
+            trials=add_last_epoch(trials, epochs),
+            epochs=epochs,
+            finals=_read_artifacts(client, _confirmed(children), "final.json") if finals else {},
+        )
+
+
+def _search(client: MlflowClient, experiment_ids: Sequence[str], condition: str) -> Iterator[Run]:
+    token = None
+    while True:
+        page = client.search_runs(list(experiment_ids), condition, max_results=RUNS_PER_PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _find_parent(client: MlflowClient, name: str, uri: str) -> Run:
+    experiment_ids: list[str] = []
+    token = None
+    while True:
+        page = client.search_experiments(page_token=token)
+        experiment_ids += [experiment.experiment_id for experiment in page]
+        token = page.token
+        if not token:
+            break
+    # The name is compared here and not in the condition, where a quote in it would be syntax.
+    parents = sorted(_search(client, experiment_ids, "tags.phase = 'study'"), key=lambda run: -run.info.start_time)
+    for run in parents:
+        if run.data.tags.get("study") == name:
+            return run
+    known = list(dict.fromkeys(run.data.tags.get("study", run.info.run_name) for run in parents))
+    choices = f"on record, newest first: {', '.join(known[:10])}" if known else "no study is on record"
+    more = f" and {len(known) - 10} more" if len(known) > 10 else ""  # noqa: PLR2004 - a line, not a page
+    raise InputError(f"Unknown study {name!r} in {redact(uri)}; {choices}{more}.")
+
+
+def convert(text: str) -> Scalar:
+    """A parameter as it was before MLflow made it text."""
+    if text in {"True", "False"}:
+        return text == "True"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def build_trials(children: Sequence[Run]) -> pd.DataFrame:
+    """One row per child run, without the metrics of its last epoch."""
+    rows = []
+    for run in children:
+        tags = run.data.tags
+        number = tags.get("trial_id", "").rpartition("/")[2]
+        seed = tags.get("seed", run.data.params.get("seed", ""))
+        rows.append(
+            {key: convert(value) for key, value in run.data.params.items()}
+            | run.data.metrics
+            | {
+                "run_id": run.info.run_id,
+                "arm": tags.get("arm", ""),
+                "phase": tags.get("phase", ""),
+                "seed": int(seed) if seed.isdigit() else None,
+                "number": int(number) if number.isdigit() else None,
+                "trial_id": tags.get("trial_id", ""),
+                "stop_reason": tags.get("stop_reason") or STOP_REASONS.get(run.info.status, "failed"),
+                "status": run.info.status,
+                "node": tags.get("node", ""),
+                "start": run.info.start_time,
+                "end": run.info.end_time,
+            }
+        )
+    frame = pd.DataFrame(rows, columns=None if rows else list(TRIAL_COLUMNS))
+    for column in ("seed", "number"):
+        frame[column] = frame[column].astype("Int64")
+    for column in ("start", "end"):
+        frame[column] = pd.to_datetime(frame[column], unit="ms", utc=True)
+    others = [column for column in frame.columns if column not in TRIAL_COLUMNS]
+    return frame[[*TRIAL_COLUMNS, *others]].sort_values(["phase", "arm", "number", "start"], ignore_index=True)
+
+
+def build_epochs(histories: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """One row per run and epoch, from one row per value."""
+    keys = ["run_id", "epoch"]
+    wide = histories.pivot(index=keys, columns="metric", values="value")  # noqa: PD010 - one value per cell, none to pool
+    logged_at = pd.to_datetime(histories.groupby(keys)["logged_at"].max(), unit="ms", utc=True)
+    frame = wide.assign(logged_at=logged_at).reset_index().rename_axis(columns=None)
+    frame = frame.merge(trials[["run_id", "arm", "phase", "seed", "trial_id"]], on="run_id")
+    others = [column for column in frame.columns if column not in EPOCH_COLUMNS]
+    return frame[[*EPOCH_COLUMNS, *others]].sort_values(keys, ignore_index=True)
+
+
+def add_last_epoch(trials: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
+    """The trials with ``epochs_done`` and, for the metrics in ``epochs``, what the last epoch says.
+
+    MLflow's latest value of a metric that was not logged at the end, since it was not finite, is an earlier epoch's.
+    """
+    last = epochs.drop_duplicates("run_id", keep="last").set_index("run_id")
+    metrics = [column for column in epochs.columns if column not in EPOCH_COLUMNS]
+    frame = trials.drop(columns=[column for column in metrics if column in trials])
+    frame = frame.merge(last[metrics], left_on="run_id", right_index=True, how="left")
+    return frame.assign(epochs_done=frame["run_id"].map(last["epoch"]).fillna(0).astype(int))
+
+
+def _confirmed(children: Sequence[Run]) -> list[Run]:
+    return [run for run in children if run.data.tags.get("phase") in {"confirm", "control"}]
+
+
+def _read_artifacts(client: MlflowClient, runs: Sequence[Run], name: str) -> dict[str, dict[str, Any]]:
+    """The JSON artifact ``name`` of each run that has it."""
+    with ThreadPoolExecutor(8) as pool:
+        contents = pool.map(lambda run: _read_artifact(client, run, name), runs)
+        return {run.info.run_id: content for run, content in zip(runs, contents, strict=True) if content is not None}
+
+
+def _read_artifact(client: MlflowClient, run: Run, name: str) -> dict[str, Any] | None:
+    address = urlsplit(run.info.artifact_uri)
+    try:
+        if address.scheme in {"", "file"}:
+            folder = unquote(address.path) if address.scheme else run.info.artifact_uri
+            text = (Path(folder) / name).read_text(encoding="utf-8")
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                text = Path(client.download_artifacts(run.info.run_id, name, folder)).read_text(encoding="utf-8")
+        content = json.loads(text)
+    except (OSError, MlflowException, ValueError):  # an interrupted run has none yet
+        return None
+    return content if isinstance(content, dict) else None

@@ -1,0 +1,107 @@
+"""Where the record lies, and whether it can be read: found out without creating, upgrading or waiting."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from mlflow.exceptions import MlflowException
+from mlflow.tracking._tracking_service.utils import _get_store
+from mlflow.utils.rest_utils import http_request
+from sqlalchemy.exc import SQLAlchemyError
+
+from trainables.config import InputError
+
+DATABASE_FILE = "mlflow.db"
+PROBE_SECONDS = 5
+DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+
+def resolve_tracking_uri(tracking_uri: str | None = None) -> str:
+    """The address of the record, with the path of a SQLite file made absolute."""
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE_FILE}"
+    path = uri.removeprefix("sqlite:///")
+    if path == uri or not path:
+        return uri
+    return f"sqlite:///{Path(path).absolute()}"
+
+
+def check_store(uri: str) -> None:
+    """See that the store is there and answers, without creating, upgrading or waiting.
+
+    Raises:
+        InputError: If it is not or does not.
+    """
+    address = urlsplit(uri)
+    if uri.startswith("sqlite:///"):
+        _check_sqlite(Path(uri.removeprefix("sqlite:///")), uri)
+    elif address.scheme in {"http", "https"}:
+        _check_server(uri)
+    elif address.scheme.split("+")[0] in DATABASE_PORTS and address.hostname:
+        port = address.port or DATABASE_PORTS[address.scheme.split("+")[0]]
+        with one_line(uri), socket.create_connection((address.hostname, port), timeout=PROBE_SECONDS):
+            pass
+    elif address.scheme in {"", "file"} and not (folder := Path(unquote(address.path))).is_dir():
+        hint = f"; a database is written sqlite:///{folder}" if folder.is_file() else ""
+        raise InputError(f"No MLflow record at {uri!r}: not a folder{hint}.")
+
+
+def _check_sqlite(path: Path, uri: str) -> None:
+    # MLflow would create the file, fill an empty one with its tables and retry a wrong one for minutes.
+    if not path.is_file():
+        raise InputError(f"No MLflow record at {uri!r}: the file does not exist; name another with --tracking-uri.")
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone()
+    except sqlite3.Error as error:
+        raise InputError(f"No MLflow record at {uri!r}: {error}.") from error
+    if not found:
+        raise InputError(f"No MLflow record at {uri!r}: the database holds no experiments.")
+
+
+def _check_server(uri: str) -> None:
+    # MLflow's own defaults retry a dead server for minutes; one quick question first.
+    credentials = _get_store(store_uri=uri).get_host_creds()
+    route = "/api/2.0/mlflow/experiments/search"
+    try:
+        response = http_request(
+            credentials,
+            route,
+            "GET",
+            params={"max_results": 1},
+            max_retries=0,
+            timeout=PROBE_SECONDS,
+            raise_on_status=False,
+        )
+    except MlflowException as error:
+        raise InputError(f"The MLflow server at {redact(uri)!r} does not answer; is it running?") from error
+    if not response.ok:
+        raise InputError(f"The MLflow server at {redact(uri)!r} answers {response.status_code}; is it MLflow?")
+
+
+@contextmanager
+def one_line(uri: str) -> Iterator[None]:
+    """Turn what a store raises into one line.
+
+    Raises:
+        InputError: Instead of what MLflow, the database or the network raised.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+        text = " ".join(str(error).replace(uri, redact(uri)).split())
+        reason = text if len(text) <= 300 else f"{text[:300]}…"  # noqa: PLR2004 - a line, not a page
+        raise InputError(f"The MLflow record at {redact(uri)!r} cannot be read: {reason}") from error
+
+
+def redact(uri: str) -> str:
+    """An address without the password in it, for messages and pages."""
+    password = urlsplit(uri).password
+    return uri.replace(f":{password}@", ":***@") if password else uri

@@ -1,0 +1,164 @@
+"""One sentence that says no more than the record shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.inference import ALPHA, smallest_p
+
+#: Up to this many arms are named in a sentence.
+MAX_NAMED = 3
+
+
+def verdict(comparisons: pd.DataFrame, table: pd.DataFrame, protocol: Mapping[str, Any]) -> str:
+    """The answer to the study's question, or why there is none.
+
+    Args:
+        comparisons: From ``compare_to_baseline``.
+        table: From ``arm_table``.
+        protocol: ``study.json``.
+    """
+    confirmed = table[table["num_seeds"] > 0]
+    baseline = str(protocol.get("baseline") or "")
+    missing = _why_nothing_to_compare(confirmed, comparisons, baseline)
+    if missing:
+        return missing
+    pairs = int(comparisons["num_seeds"].max())
+    if comparisons["smallest_p"].min() >= ALPHA:
+        return _too_few_seeds(comparisons, baseline, pairs)
+    significant = comparisons[comparisons["p_holm"] < ALPHA]
+    better = significant[significant["difference_points"] > 0]
+    worse = significant[significant["difference_points"] < 0]
+    rest = comparisons.drop(index=significant.index)
+    if len(better):
+        return f"{_winner(better, baseline, protocol)}{_others(worse, rest, protocol)}{_diverged(comparisons)}"
+    if len(worse):
+        return f"No arm beats {baseline}.{_others(worse, rest, protocol)}{_diverged(comparisons)}"
+    return f"{_no_difference(comparisons, baseline, protocol)}{_diverged(comparisons)}"
+
+
+def _why_nothing_to_compare(confirmed: pd.DataFrame, comparisons: pd.DataFrame, baseline: str) -> str:
+    if confirmed.empty:
+        return "No verdict yet: no confirm run is on record, and the scores of a search are not results."
+    best = confirmed.iloc[0]
+    score = f"{best['arm']}, test accuracy {best['accuracy']:.2%}"
+    if not np.isnan(best["accuracy_low"]):
+        score += f" [{best['accuracy_low']:.2%}, {best['accuracy_high']:.2%}]"
+    if len(confirmed) == 1:
+        return f"No comparison: only one arm was confirmed ({score}, {seeds(best['num_seeds'])})."
+    if baseline not in set(confirmed["arm"]):
+        name = f"the baseline {baseline}" if baseline else "a baseline"
+        return f"No comparison: {name} has no confirm run on record; highest mean: {score}, {seeds(best['num_seeds'])}."
+    if comparisons.empty:
+        return f"No comparison: no arm shares a seed with the baseline {baseline}; highest mean: {score}."
+    return ""
+
+
+def _too_few_seeds(comparisons: pd.DataFrame, baseline: str, pairs: int) -> str:
+    largest = comparisons.iloc[int(comparisons["difference_points"].abs().argmax())]
+    floor = float(comparisons["smallest_p"].min())
+    needed = next(n for n in range(2, 64) if smallest_p(n, len(comparisons)) < ALPHA)
+    return (
+        f"Inconclusive: with {seeds(pairs)} and {count(len(comparisons), 'comparison')} no test can reach p < {ALPHA} "
+        f"(the smallest possible is {floor:.2g}; {seeds(needed)} would do); the largest difference seen is "
+        f"{largest['arm']}, {difference(largest)} points against {baseline}."
+    )
+
+
+def _winner(better: pd.DataFrame, baseline: str, protocol: Mapping[str, Any]) -> str:
+    best = better.iloc[0]
+    delta = delta_of(protocol)
+    small = f", though surely by less than δ = {delta:g}" if best["equivalent"] else ""
+    also = f" {_names(better.iloc[1:])} also {_verb(len(better) - 1, 'beat')} it." if len(better) > 1 else ""
+    return (
+        f"{best['arm']} beats {baseline} by {difference(best, sign=False)} points of test accuracy "
+        f"(Holm p = {best['p_holm']:.2g}, {seeds(best['num_seeds'])}){small}.{also}"
+    )
+
+
+def _others(worse: pd.DataFrame, rest: pd.DataFrame, protocol: Mapping[str, Any]) -> str:
+    parts = []
+    if len(worse):
+        last = worse.iloc[-1]
+        by = "by" if len(worse) == 1 else f"{last['arm']} most, by"
+        parts.append(f"{_names(worse)} {_verb(len(worse), 'is')} worse, {by} {difference(last, flip=True)} points.")
+    equivalent = rest[rest["equivalent"].astype(bool)]
+    unclear = rest[~rest["equivalent"].astype(bool)]
+    if len(equivalent):
+        parts.append(f"{_names(equivalent)}: no difference larger than δ = {delta_of(protocol):g} points.")
+    if len(unclear):
+        parts.append(f"{_names(unclear)}: inconclusive, the study could have seen {detectable(unclear)}.")
+    return " " + " ".join(parts) if parts else ""
+
+
+def _diverged(comparisons: pd.DataFrame) -> str:
+    rows = comparisons[comparisons["num_diverged"] > 0]
+    return f" Seeds that diverged count with chance accuracy ({_names(rows)})." if len(rows) else ""
+
+
+def _no_difference(comparisons: pd.DataFrame, baseline: str, protocol: Mapping[str, Any]) -> str:
+    delta = delta_of(protocol)
+    equivalent = comparisons["equivalent"].astype(bool)
+    total = len(comparisons)
+    pairs = seeds(comparisons["num_seeds"].max())
+    if equivalent.all():
+        arms = f"all {total} arms lie" if total > 1 else f"{comparisons.iloc[0]['arm']} lies"
+        return f"No difference larger than δ = {delta:g} points was found: {arms} within it of {baseline} ({pairs})."
+    unclear = comparisons[~equivalent]
+    shown = (
+        f" {_names(comparisons[equivalent])} {_verb(int(equivalent.sum()), 'is')} within δ = {delta:g}."
+        if equivalent.any()
+        else ""
+    )
+    return (
+        f"Inconclusive: no arm differs from {baseline} beyond chance ({pairs}), but the study could have seen "
+        f"{detectable(unclear)}.{shown}"
+    )
+
+
+def detectable(comparisons: pd.DataFrame) -> str:
+    """The smallest effect that every one of these comparisons would have found with 80% probability."""
+    effect = float(comparisons["detectable_points"].max())
+    return f"only effects of at least {effect:.2f} points" if np.isfinite(effect) else "no effect of any size"
+
+
+def difference(row: pd.Series[Any], *, sign: bool = True, flip: bool = False) -> str:
+    """``+0.62 [+0.30, +0.94]``: a difference in points with its 95% interval; ``flip`` states a loss as positive."""
+    mean, low, high = (float(row[key]) for key in ("difference_points", "low_points", "high_points"))
+    if flip:
+        mean, low, high = -mean, -high, -low
+    form = "+.2f" if sign and not flip else ".2f"
+    interval = f" [{low:{form}}, {high:{form}}]" if np.isfinite(low) else ""
+    return f"{mean:{form}}{interval}"
+
+
+def delta_of(protocol: Mapping[str, Any]) -> float:
+    """The largest difference that does not matter, in points; 1 where the protocol is silent."""
+    return float(protocol.get("delta") or 1.0)
+
+
+def seeds(number: float) -> str:
+    """``1 seed``, ``10 seeds``."""
+    return count(int(number), "seed")
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun, in the plural where it must be."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _verb(number: int, verb: str) -> str:
+    if verb == "is":
+        return "is" if number == 1 else "are"
+    return f"{verb}s" if number == 1 else verb
+
+
+def _names(rows: pd.DataFrame) -> str:
+    names = [str(name) for name in rows["arm"]]
+    if len(names) > MAX_NAMED:
+        return f"{len(names)} arms"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,67 @@
+"""From checked flags to the exit code: Ray starts in the main thread while everything else gets ready beside it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
+from typing import Any
+
+from search_spaces.arms import Study
+from study import cluster, preflight
+from study.options import Options
+from trainables.data import Dataset, load_dataset
+
+
+def run_study(study: Study, options: Options, *, started: float) -> int:
+    """Search, confirm and report.
+
+    Args:
+        study: The question, flags applied.
+        options: The flags.
+        started: When the command was typed, on ``time.monotonic``.
+
+    Returns:
+        The exit code: 0, 1 if no trial ended well, 130 if interrupted.
+
+    Raises:
+        InputError: If something the user gave cannot work; nothing is left behind.
+    """
+    cluster.prepare_environment()
+    with preflight.claimed_folder(options):
+        preflight.check_store(options)
+        with ThreadPoolExecutor(1) as beside:
+            # Ray takes two seconds to start, the imports, the data and a new database as long. Joining a cluster may
+            # fail, and then no database shall be left, so that goes first.
+            early = beside.submit(_prepare, study, options) if options.address is None else None
+            with cluster.connected(options) as slots:
+                preparing = early or beside.submit(_prepare, study, options)
+                phases, dataset, store = preparing.result()
+                outcome = phases.run_trials(study, options, dataset, store, slots=slots, started=started)
+        from study.conclusion import conclude  # noqa: PLC0415 - statistics, figures and torch, needed now, not before
+
+        return conclude(options, dataset, outcome, store)
+
+
+def load_data(study: Study, options: Options) -> Dataset:
+    """The dataset of the flags, and proof that the study's parts fit it.
+
+    Raises:
+        InputError: If either cannot be had.
+    """
+    dataset = load_dataset(
+        options.dataset,
+        data_dir=options.data_dir,
+        classes=options.classes,
+        train_size=options.train_size,
+        imbalance=options.imbalance,
+        seed=options.seed,
+    )
+    preflight.check_parts(study, options, dataset)
+    return dataset
+
+
+def _prepare(study: Study, options: Options) -> tuple[ModuleType, Dataset, Any]:
+    dataset = load_data(study, options)
+    from study import phases  # noqa: PLC0415 - ray.tune, optuna and mlflow, imported while Ray starts
+
+    return phases, dataset, phases.open_store(options)

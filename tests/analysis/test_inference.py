@@ -1,0 +1,134 @@
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis.inference import (
+    ALPHA,
+    detectable_effect,
+    equivalence_p,
+    holm,
+    probability_superior,
+    sign_flip_p,
+    smallest_p,
+    t_interval,
+)
+
+STUDIES, SEEDS, ARMS = 2000, 10, 9
+#: Darwin's maize, crossed minus self-fertilised plants in eighths of an inch: Fisher's example of the sign-flip test
+#: (The Design of Experiments, 1935, section 21).
+MAIZE = np.array([49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48], dtype=float)
+
+
+@pytest.fixture(scope="module")
+def null_studies():
+    """Paired differences of nine arms that all equal the baseline, whose own noise they share."""
+    generator = np.random.default_rng(20)
+    arms = generator.normal(size=(STUDIES, ARMS, SEEDS))
+    baseline = generator.normal(size=(STUDIES, 1, SEEDS))
+    return arms - baseline
+
+
+def test_t_interval_of_the_textbook_maize():
+    mean, low, high = t_interval(MAIZE)
+    assert mean == pytest.approx(20.933, abs=1e-3)
+    reference = stats.ttest_1samp(MAIZE, 0).confidence_interval(0.95)
+    assert (low, high) == pytest.approx((reference.low, reference.high))
+
+
+@pytest.mark.parametrize("n", [3, 6, 10])
+def test_t_interval_covers_the_truth_95_times_in_100(n):
+    sample = np.random.default_rng(n).normal(0.3, 2.0, size=(STUDIES, n))
+    _, low, high = t_interval(sample)
+    assert 0.93 <= np.mean((low <= 0.3) & (high >= 0.3)) <= 0.97
+
+
+def test_t_interval_without_variance_or_spread():
+    assert [float(number) for number in t_interval([0.5, 0.5, 0.5])] == [0.5, 0.5, 0.5]
+    mean, low, high = t_interval([0.5])
+    assert mean == 0.5
+    assert np.isnan(low)
+    assert np.isnan(high)
+
+
+def test_sign_flip_p_equals_fishers_count_on_the_maize():
+    # Fisher counted 1,726 of 32,768 sign choices at least as extreme; above twelve pairs the flips are drawn.
+    assert float(sign_flip_p(MAIZE)) == pytest.approx(1726 / 32768, abs=0.007)
+
+
+@pytest.mark.parametrize("n", [2, 5, 10, 12])
+def test_sign_flip_p_equals_full_enumeration(n):
+    sample = np.random.default_rng(n).normal(0.4, 1, size=n)
+    flips = np.array(list(itertools.product([1, -1], repeat=n)))
+    means = np.abs((flips * sample).mean(axis=1))
+    assert float(sign_flip_p(sample)) == pytest.approx(np.mean(means >= abs(sample.mean()) - 1e-12))
+
+
+def test_sign_flip_p_of_degenerate_differences():
+    assert float(sign_flip_p(np.zeros(10))) == 1
+    assert float(sign_flip_p(np.full(10, 0.25))) == smallest_p(10) == 2 / 1024
+    assert float(sign_flip_p([3.0])) == 1
+
+
+def test_one_input_always_gives_one_p():
+    sample = np.random.default_rng(3).normal(size=30)
+    assert sign_flip_p(sample) == sign_flip_p(sample)
+
+
+def test_family_wise_false_positives_stay_below_five_percent(null_studies):
+    p = sign_flip_p(null_studies)
+    smallest = np.minimum(1, ARMS * p.min(axis=1))  # Holm's first step decides whether anything is found
+    assert smallest[:40] == pytest.approx([holm(family).min() for family in p[:40]])
+    assert np.mean(smallest < ALPHA) <= 0.061
+    assert np.mean(p < ALPHA) == pytest.approx(ALPHA, abs=0.01)  # uncorrected, the test is not timid
+
+
+def test_holm_of_a_worked_example():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]).size == 0
+
+
+def test_equivalence_is_claimed_at_a_true_effect_of_delta_five_times_in_a_hundred():
+    sample = np.random.default_rng(9).normal(1.0, 0.5, size=(STUDIES, SEEDS))
+    claimed = np.mean(equivalence_p(sample, 1.0) < ALPHA)
+    assert 0.03 <= claimed <= 0.061
+
+
+def test_equivalence_p_is_the_larger_of_two_one_sided_tests():
+    sample = np.random.default_rng(2).normal(0.2, 0.6, size=8)
+    lower = stats.ttest_1samp(sample, -0.5, alternative="greater").pvalue
+    upper = stats.ttest_1samp(sample, 0.5, alternative="less").pvalue
+    assert float(equivalence_p(sample, 0.5)) == pytest.approx(max(lower, upper))
+
+
+def test_equivalence_agrees_with_the_90_percent_interval():
+    samples = np.random.default_rng(4).normal(0.3, 0.8, size=(200, 8))
+    _, low, high = t_interval(samples, confidence=0.9)
+    assert ((equivalence_p(samples, 0.7) < ALPHA) == ((low > -0.7) & (high < 0.7))).all()
+
+
+def test_equivalence_without_variance_is_certain():
+    assert float(equivalence_p([0.2, 0.2, 0.2], 1.0)) == 0
+    assert float(equivalence_p([2.0, 2.0, 2.0], 1.0)) == 1
+    assert float(equivalence_p([1.0, 1.0, 1.0], 1.0)) == 1
+    assert float(equivalence_p([0.0], 1.0)) == 1
+
+
+def test_probability_superior_counts_ties_half():
+    assert float(probability_superior([1.0, 2.0, -1.0, 0.0])) == 0.625
+
+
+@pytest.mark.parametrize(("n", "num_tests"), [(6, 1), (10, 1), (10, 9), (12, 9)])
+def test_the_detectable_effect_is_found_four_times_in_five(n, num_tests):
+    effect = detectable_effect(2.0, n, num_tests)
+    sample = np.random.default_rng(77).normal(effect, 2.0, size=(STUDIES, n))
+    assert np.mean(sign_flip_p(sample) < ALPHA / num_tests) == pytest.approx(0.8, abs=0.04)
+
+
+def test_too_few_pairs_detect_nothing():
+    assert detectable_effect(1.0, 5) == np.inf
+    assert detectable_effect(1.0, 8, 9) == np.inf
+    assert detectable_effect(0.0, 10, 9) == 0
+    assert [smallest_p(n) < ALPHA for n in (5, 6)] == [False, True]
+    assert [smallest_p(n, 9) < ALPHA for n in (8, 9)] == [False, True]

@@ -1,0 +1,70 @@
+import socket
+import sqlite3
+import time
+
+import pytest
+from mlflow import MlflowClient
+
+from analysis.load import load_study
+from analysis.store import redact, resolve_tracking_uri
+from trainables.config import InputError
+
+
+def test_looking_for_a_missing_file_does_not_create_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(InputError, match=r"mlflow\.db.*does not exist"):
+        load_study("any")
+    with pytest.raises(InputError, match="not a folder"):
+        load_study("any", tracking_uri="mlruns")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"plain text, long enough to be no database header at all"])
+def test_a_file_that_is_no_record_is_refused_and_left_alone(tmp_path, content):
+    path = tmp_path / "file.db"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="No MLflow record"):
+        load_study("any", tracking_uri=f"sqlite:///{path}")
+    assert path.read_bytes() == content
+
+
+def test_a_record_of_another_schema_is_one_line(tmp_path):
+    path = tmp_path / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}")
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+    connection.close()
+    from mlflow.tracking._tracking_service import utils
+
+    utils._tracking_store_registry._get_store_with_resolved_uri.cache_clear()  # as in a process of its own
+    with pytest.raises(InputError, match=r"cannot be read: .*schema") as caught:
+        load_study("any", tracking_uri=f"sqlite:///{path}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_server_that_is_down_is_one_line_within_seconds():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    began = time.monotonic()
+    for uri in (f"http://me:secret@127.0.0.1:{port}", f"postgresql://me:secret@127.0.0.1:{port}/mlflow"):
+        with pytest.raises(InputError, match=r"does not answer|cannot be read") as caught:
+            load_study("any", tracking_uri=uri)
+        assert "\n" not in str(caught.value)
+        assert "secret" not in str(caught.value)
+    assert time.monotonic() - began < 5
+
+
+def test_the_address_comes_from_the_flag_then_the_environment_then_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
+    assert resolve_tracking_uri("sqlite:///here.db") == f"sqlite:///{tmp_path}/here.db"
+    assert resolve_tracking_uri() == "http://host:5000"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert resolve_tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def test_a_password_is_not_shown():
+    assert redact("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
+    assert redact("sqlite:////a/b@c.db") == "sqlite:////a/b@c.db"
