@@ -169,7 +169,7 @@ def plot_learning_rate(info: pd.DataFrame, style: Style) -> go.Figure:
         horizontal_spacing=0.02,
         vertical_spacing=0.16 / rows,
         x_title="Learning rate (log scale)",
-        y_title="Validation accuracy at the trial's last epoch (%)",
+        y_title="Validation accuracy (%)",
     )
     optimizers = sorted(map(str, set(info["optimizer"])))
     symbols = {name: SYMBOLS[place % len(SYMBOLS)] for place, name in enumerate(optimizers)}

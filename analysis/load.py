@@ -20,8 +20,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from analysis.address import redact, resolve_tracking_uri
 from analysis.histories import load_histories
-from analysis.store import check_store, one_line, redact, resolve_tracking_uri
+from analysis.store import check_store, one_line
 from trainables.config import InputError, Scalar
 
 RUNS_PER_PAGE = 500

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
+from analysis.address import redact
 from analysis.compare import POINTS
 from analysis.findings import Findings
-from analysis.store import redact
 from analysis.verdict import count
 
 #: What the search is, in the words of the protocol, and where ``study.json`` says it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sqlite3
 from collections.abc import Iterator
@@ -15,20 +14,11 @@ from mlflow.tracking._tracking_service.utils import _get_store
 from mlflow.utils.rest_utils import http_request
 from sqlalchemy.exc import SQLAlchemyError
 
+from analysis.address import redact
 from trainables.config import InputError
 
-DATABASE_FILE = "mlflow.db"
 PROBE_SECONDS = 5
 DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-
-
-def resolve_tracking_uri(tracking_uri: str | None = None) -> str:
-    """The address of the record, with the path of a SQLite file made absolute."""
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE_FILE}"
-    path = uri.removeprefix("sqlite:///")
-    if path == uri or not path:
-        return uri
-    return f"sqlite:///{Path(path).absolute()}"
 
 
 def check_store(uri: str) -> None:
@@ -99,9 +89,3 @@ def one_line(uri: str) -> Iterator[None]:
         text = " ".join(str(error).replace(uri, redact(uri)).split())
         reason = text if len(text) <= 300 else f"{text[:300]}…"  # noqa: PLR2004 - a line, not a page
         raise InputError(f"The MLflow record at {redact(uri)!r} cannot be read: {reason}") from error
-
-
-def redact(uri: str) -> str:
-    """An address without the password in it, for messages and pages."""
-    password = urlsplit(uri).password
-    return uri.replace(f":{password}@", ":***@") if password else uri

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shutil
 import sys
+import textwrap
 
 from mlflow.exceptions import MlflowException
 
+from analysis.address import mlflow_command
 from analysis.report import build_report
 from study.cluster import LOG_FILE
 from study.confirm import weights_path
 from study.ledger import COMPLETED, CONFIRM
 from study.models import Candidate, log_best_models
-from study.options import Options, mlflow_command
+from study.options import Options
 from study.phases import Outcome, Store
 from trainables.data import Dataset
 
@@ -27,7 +29,8 @@ def conclude(options: Options, dataset: Dataset, outcome: Outcome, store: Store)
     report = build_report(options.name, tracking_uri=options.tracking_uri, output=options.folder)
     for path in (report.path, *report.tables):
         store.client.log_artifact(outcome.record.parent_run_id, str(path))
-    for line in (report.text, "", report.verdict, "", f"Report: {report.path}"):
+    verdict = textwrap.fill(report.verdict, shutil.get_terminal_size((100, 24)).columns - 1)
+    for line in (report.text, "", verdict, "", f"Report: {report.path}"):
         print(line)  # noqa: T201 - the answer
     print(f"MLflow: {mlflow_command(options.tracking_uri)}")  # noqa: T201
     return 130 if outcome.interrupted else 0

@@ -11,9 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
 
+from analysis.address import redact, resolve_tracking_uri
 from search_spaces.arms import Study
 from search_spaces.table import SPACES, load_space
-from study.options import Options, absolute_uri, default_tracking_uri, parse_duration
+from study.options import Options, parse_duration
 from trainables.config import PRECISIONS, SCHEDULES, InputError
 
 DESCRIPTION = """\
@@ -141,7 +142,7 @@ def parse_options(argv: list[str]) -> tuple[Options, Study]:
         gpus = 1.0 if arguments.device == "cuda" else 0.0
     address = arguments.address or os.environ.get("RAY_ADDRESS") or None
     options = Options(
-        command=shlex.join(["python", "-m", "study.launch", *argv]),
+        command=shlex.join(["python", "-m", "study.launch", *map(redact, argv)]),
         name=arguments.name if arguments.name is not None else _default_name(space.name, arguments.dataset),
         space=arguments.space,
         arms=_names(arguments.arms),
@@ -169,7 +170,7 @@ def parse_options(argv: list[str]) -> tuple[Options, Study]:
         max_concurrent=arguments.max_concurrent,
         address=address,
         storage_path=Path(arguments.storage_path).resolve(),
-        tracking_uri=absolute_uri(arguments.tracking_uri or default_tracking_uri()),
+        tracking_uri=resolve_tracking_uri(arguments.tracking_uri),
         experiment_name=arguments.experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or space.name,
         dry_run=arguments.dry_run,
         quiet=arguments.quiet,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,23 +105,3 @@ def parse_duration(text: str) -> float:
     if seconds <= 0:
         raise InputError(f"`--time-budget` must be a time such as 90s, 30m or 1h30m; got {text!r}.")
     return seconds
-
-
-def default_tracking_uri() -> str:
-    """``MLFLOW_TRACKING_URI``, else a SQLite file in the working directory."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').resolve()}"
-
-
-def absolute_uri(uri: str) -> str:
-    """A tracking address that means the same from every directory: workers run in another one."""
-    for scheme in ("sqlite:///", "file://"):
-        if uri.startswith(scheme):
-            return scheme + str(Path(uri.removeprefix(scheme)).resolve())
-    return uri if "://" in uri else f"file://{Path(uri).resolve()}"
-
-
-def mlflow_command(tracking_uri: str) -> str:
-    """How to look at the record."""
-    if tracking_uri.startswith(("http://", "https://")):
-        return f"open {tracking_uri}"
-    return f"mlflow ui --backend-store-uri '{tracking_uri}'"

@@ -24,7 +24,7 @@ from study.progress import Progress
 from study.protocol import constraints_sha256, describe_study
 from study.schedule import REDUCTION_FACTOR, ArmScheduler, RungPlan, plan_rungs
 from study.search import StudySearcher, build_searches
-from study.tracking import MlflowCallback, MlflowRecord, connect, start_study_run
+from study.tracking import MlflowCallback, MlflowRecord, check_name_is_free, connect, start_study_run
 from trainables.config import Scalar
 from trainables.data import Dataset
 
@@ -60,9 +60,11 @@ def open_store(options: Options) -> Store:
     """Connect to MLflow.
 
     Raises:
-        InputError: If it does not answer.
+        InputError: If it does not answer, or has a study of this name.
     """
-    return Store(*connect(options.tracking_uri, options.experiment_name, _artifact_location(options)))
+    store = Store(*connect(options.tracking_uri, options.experiment_name, _artifact_location(options)))
+    check_name_is_free(store.client, options.name)
+    return store
 
 
 def run_trials(
@@ -117,8 +119,8 @@ def rung_epochs(plan: RungPlan | None, epochs: int) -> list[int]:
     """The epochs of a trial at which its arm's ASHA looks."""
     if plan is None:
         return []
-    unit = epochs / 100 if plan.time_attribute == "schedule_percent" else 1
-    return [math.ceil(rung * unit) for rung in plan.rungs if rung * unit < epochs]
+    whole = 100 if plan.time_attribute == "schedule_percent" else epochs
+    return [math.ceil(rung * epochs / whole) for rung in plan.rungs if rung < whole]
 
 
 def _tune(

@@ -9,9 +9,10 @@ from collections.abc import Iterable
 
 import torch
 
+from analysis.address import mlflow_command
 from search_spaces.arms import Categorical, Distribution, Study
 from study.budget import FINAL_SECONDS, OVERHEAD_SECONDS
-from study.options import Options, mlflow_command
+from study.options import Options
 from study.phases import describe_rungs
 from study.protocol import delta_points
 from study.schedule import plan_rungs

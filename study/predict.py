@@ -105,7 +105,8 @@ def _run(flags: argparse.Namespace) -> int:
     if flags.output is not None:
         check_output(flags.output)
     images = read_images(flags.input)
-    from analysis.store import check_store, resolve_tracking_uri  # noqa: PLC0415 - MLflow, after what fails at once
+    from analysis.address import resolve_tracking_uri  # noqa: PLC0415
+    from analysis.store import check_store  # noqa: PLC0415 - MLflow, after what fails at once
 
     tracking_uri = resolve_tracking_uri(flags.tracking_uri)
     check_store(tracking_uri)

@@ -25,8 +25,8 @@ def claimed_folder(options: Options) -> Iterator[None]:
     """
     if options.folder.exists():
         raise InputError(
-            f"The study {options.name!r} exists already in {options.storage_path}; give another `--name`,"
-            f" or remove {options.folder} to run it anew."
+            f"The study {options.name!r} exists already in {options.storage_path}; give another `--name`"
+            " (a study cannot be resumed or extended yet)."
         )
     made = [folder for folder in (options.folder, *options.folder.parents) if not folder.exists()]
     try:

@@ -19,7 +19,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from torch import nn
 
-from analysis.store import one_line, redact
+from analysis.address import redact
+from analysis.store import one_line
 from trainables.config import InputError
 
 MODEL_NAME = "model"

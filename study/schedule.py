@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from study.ledger import SEARCH, Ledger
 REDUCTION_FACTOR = 3
 MIN_GRACE_EPOCHS = 3
 GRACE_SHARE = 1 / 8
+#: Rungs at a share of a schedule are whole millionths of a percent.
+PARTS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class RungPlan:
     def rungs(self) -> list[float]:
         """The times at which a trial may be stopped, ascending."""
         rungs, time = [], self.grace_period
-        while time < self.max_time:
+        while time < self.max_time - 10 / PARTS:  # a third of a schedule, tripled, is its end
             rungs.append(time)
             time *= REDUCTION_FACTOR
         return rungs
@@ -50,7 +53,8 @@ def plan_rungs(study: Study, *, stopping: str, schedule: str) -> RungPlan | None
     if stopping == "none" or study.searches_epochs_as_factor:
         return None
     if schedule == "cosine":
-        grace = 100 * max(MIN_GRACE_EPOCHS / study.min_epochs, GRACE_SHARE)
+        # Cut, not rounded: a trial that is a rounding error short of its rung would be looked at an epoch late.
+        grace = max(math.floor(100 * PARTS * MIN_GRACE_EPOCHS / study.min_epochs) / PARTS, 100 * GRACE_SHARE)
         return RungPlan("schedule_percent", grace, 100) if grace < 100 else None  # noqa: PLR2004 - percent
     grace = max(MIN_GRACE_EPOCHS, -(-study.max_epochs // round(1 / GRACE_SHARE)))
     return RungPlan("epoch", grace, study.max_epochs) if grace < study.max_epochs else None

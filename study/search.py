@@ -163,18 +163,13 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Note an epoch."""
-        record = self._ledger.update(self._keys[trial_id], result)
-        if record.request.group is not None:
-            self._searches[record.request.group].report(record)
+        self._note(self._keys[trial_id], result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Note the end of a trial."""
         key = self._keys.pop(trial_id)
         if result and "epoch" in result:
-            known = self._ledger.records[key].epoch
-            record = self._ledger.update(key, result)
-            if record.request.group is not None and record.epoch > known:
-                self._searches[record.request.group].report(record)
+            self._note(key, result)
         record = self._ledger.close(key, failed=error)
         if record.request.group is not None:
             self._searches[record.request.group].tell(record)
@@ -194,6 +189,13 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: Optuna's journal is the state."""
+
+    def _note(self, key: str, result: Mapping[str, Any]) -> None:
+        """Take over a result; one that came before is not told to Optuna again."""
+        known = self._ledger.records[key].epoch
+        record = self._ledger.update(key, result)
+        if record.request.group is not None and record.epoch > known:
+            self._searches[record.request.group].report(record)
 
     def _next_search(self) -> Request | None:
         if self._search_over:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
@@ -27,6 +28,11 @@ def run_study(study: Study, options: Options, *, started: float) -> int:
         InputError: If something the user gave cannot work; nothing is left behind.
     """
     cluster.prepare_environment()
+    if not options.quiet:
+        plan = (
+            f"{len(study.arms)} arms x {study.trials} trials, then {study.seeds} seeds each, on {options.dataset_label}"
+        )
+        print(f"{options.name}: {plan}", file=sys.stderr)  # noqa: T201 - a sign of life while Ray starts
     with preflight.claimed_folder(options):
         preflight.check_store(options)
         with ThreadPoolExecutor(1) as beside:

@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from ray.tune import Callback
 
+from analysis.address import redact
 from study.ledger import COMPLETED, DIVERGED, FAILED, INTERRUPTED, PRUNED, Ledger, Request
 from trainables.config import InputError, Scalar
 
@@ -35,6 +36,7 @@ MAX_BATCH = 1000
 COLLECT_SECONDS = 1.0
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
 MAX_TAG = 5000
+MAX_REASON = 300
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,9 @@ class MlflowRecord:
         rows: dict[str, list[Metric]] = {}
         for item in items:
             if isinstance(item, _Start):
+                # Two writes, insisted on apart: writing parameters again must not make a second run.
                 self._insist(lambda item=item: self._create_run(item))
+                self._insist(lambda item=item: self._write_params(item))
             elif isinstance(item, _Row):
                 batch = rows.setdefault(item.key, [])
                 batch += [Metric(key, value, item.time, item.epoch) for key, value in item.metrics.items()]
@@ -137,8 +141,10 @@ class MlflowRecord:
         }
         run = self._client.create_run(self._experiment_id, item.time, tags, request.run_name)
         self.run_ids[request.key] = run.info.run_id
-        params = [Param(key, str(value)) for key, value in request.config.items()]
-        self._client.log_batch(run.info.run_id, params=params)
+
+    def _write_params(self, item: _Start) -> None:
+        params = [Param(key, str(value)) for key, value in item.request.config.items()]
+        self._client.log_batch(self.run_ids[item.request.key], params=params)
 
     def _write_metrics(self, key: str, metrics: list[Metric]) -> None:
         for start in range(0, len(metrics), MAX_BATCH):
@@ -239,10 +245,23 @@ def connect(tracking_uri: str, experiment: str, artifacts: str | None) -> tuple[
         if found is None:
             return client, client.create_experiment(experiment, artifacts)
     except Exception as error:  # each store raises its own
-        raise InputError(f"MLflow does not answer at {tracking_uri}: {str(error).splitlines()[0]}") from error
+        reason = str(error).replace(tracking_uri, redact(tracking_uri)).splitlines()[0]
+        raise InputError(f"MLflow does not answer at {redact(tracking_uri)}: {reason[:MAX_REASON]}") from error
     if found.lifecycle_stage != "active":
         raise InputError(f"The MLflow experiment {experiment!r} is deleted; restore it or give another name.")
     return client, found.experiment_id
+
+
+def check_name_is_free(client: MlflowClient, name: str) -> None:
+    """No study on record has this name, wherever its folder is: reports find a study by it.
+
+    Raises:
+        InputError: If one has.
+    """
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    found = client.search_runs(experiments, f"tags.study = '{name}' and tags.phase = 'study'", max_results=1)
+    if found:
+        raise InputError(f"A study called {name!r} is on record in MLflow already; give another `--name`.")
 
 
 def start_study_run(

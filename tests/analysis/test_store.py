@@ -6,7 +6,6 @@ import pytest
 from mlflow import MlflowClient
 
 from analysis.load import load_study
-from analysis.store import redact, resolve_tracking_uri
 from trainables.config import InputError
 
 
@@ -54,17 +53,3 @@ def test_a_server_that_is_down_is_one_line_within_seconds():
         assert "\n" not in str(caught.value)
         assert "secret" not in str(caught.value)
     assert time.monotonic() - began < 5
-
-
-def test_the_address_comes_from_the_flag_then_the_environment_then_the_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
-    assert resolve_tracking_uri("sqlite:///here.db") == f"sqlite:///{tmp_path}/here.db"
-    assert resolve_tracking_uri() == "http://host:5000"
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert resolve_tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
-
-
-def test_a_password_is_not_shown():
-    assert redact("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
-    assert redact("sqlite:////a/b@c.db") == "sqlite:////a/b@c.db"

@@ -1,0 +1,35 @@
+"""Addresses of an MLflow record: which one is meant, and how it may be shown. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+DATABASE_FILE = "mlflow.db"
+PASSWORD = re.compile(r"(://[^/:@\s]*):[^/@\s]*@")
+
+
+def resolve_tracking_uri(tracking_uri: str | None = None) -> str:
+    """The address given, else ``MLFLOW_TRACKING_URI``, else a SQLite file in the working directory.
+
+    Paths become absolute: workers run in another directory.
+    """
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE_FILE}"
+    for scheme in ("sqlite:///", "file://"):
+        path = uri.removeprefix(scheme)
+        if path not in (uri, ""):
+            return f"{scheme}{Path(path).absolute()}"
+    return uri if ":" in uri or uri == "databricks" else Path(uri).absolute().as_uri()
+
+
+def redact(text: str) -> str:
+    """A text without the passwords of the addresses in it, for messages and pages."""
+    return PASSWORD.sub(r"\1:***@", text)
+
+
+def mlflow_command(tracking_uri: str) -> str:
+    """How to look at the record."""
+    if tracking_uri.startswith(("http://", "https://")):
+        return f"open {redact(tracking_uri)}"
+    return f"mlflow ui --backend-store-uri '{redact(tracking_uri)}'"
