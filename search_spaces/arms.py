@@ -144,6 +144,8 @@ class Study:
     def __post_init__(self) -> None:
         object.__setattr__(self, "arms", tuple(self.arms))
         object.__setattr__(self, "controls", MappingProxyType(dict(self.controls)))
+        if not NAME.fullmatch(self.name):
+            raise InputError(f"A space's name must be letters, digits, '_', '.' or '-'; got {self.name!r}.")
         names = [arm.name for arm in self.arms]
         if not names:
             raise InputError(f"The space {self.name!r} has no arms; it needs at least one.")

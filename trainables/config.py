@@ -90,6 +90,8 @@ class TrialConfig:
         for key, choices in (("reduction", REDUCTIONS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, key) not in choices:
                 raise InputError(f"`{key}` must be one of {', '.join(choices)}; got {getattr(self, key)!r}.")
+        if not isinstance(self.augment, bool):
+            raise InputError(f"`augment` must be True or False; got {self.augment!r}.")
         rate = self.optimizer.params.get("learning_rate")
         if rate is None:
             raise InputError(f"`optimizer.learning_rate` is missing for the optimizer {self.optimizer.name!r}.")
@@ -158,5 +160,6 @@ def resolve(kind: str, name: str, table: Mapping[str, Any]) -> Any:
         raise InputError(f"Unknown {kind} {name!r}; choose from {choices}, or give your own as package.module:name.")
     try:
         return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise InputError(f"The {kind} {name!r} cannot be imported: {error}.") from error
+    except Exception as error:  # a user's module may raise anything while it is imported
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise InputError(f"The {kind} {name!r} cannot be imported: {reason}") from error

@@ -137,8 +137,8 @@ def run_epoch(state: TrainingState, data: ResidentData) -> dict[str, float]:
 
     Returns:
         ``train_*`` (running, in training mode), ``val_*``, ``learning_rate``, ``epoch_seconds`` and
-        ``diverged``. After a non-finite loss ``val_accuracy`` is at chance and ``diverged`` is 1, so that
-        whoever ranks trials ranks it last instead of stumbling over a NaN.
+        ``diverged``; what is not finite is left out. After a non-finite loss ``val_accuracy`` is at chance and
+        ``diverged`` is 1, so that whoever ranks trials ranks it last instead of stumbling over a NaN.
     """
     started = time.perf_counter()
     learning_rate = state.optimizer.param_groups[0]["lr"]
@@ -148,7 +148,9 @@ def run_epoch(state: TrainingState, data: ResidentData) -> dict[str, float]:
     row = {f"train_{key}": value for key, value in train.items()} | {f"val_{key}": value for key, value in val.items()}
     diverged = not all(map(_is_finite, (train["loss"], val["loss"], val["nll"])))
     if diverged:
-        row = {key: value for key, value in row.items() if _is_finite(value)} | {"val_accuracy": 1 / data.num_classes}
+        row["val_accuracy"] = 1 / data.num_classes
+    # Training logits may overflow in one batch of an epoch that ends well, so every row is looked through.
+    row = {key: value for key, value in row.items() if _is_finite(value)}
     seconds = time.perf_counter() - started
     return row | {"learning_rate": learning_rate, "epoch_seconds": seconds, "diverged": float(diverged)}
 

@@ -84,7 +84,7 @@ class ClassifierTrainable(tune.Trainable):  # type: ignore[misc]
             "schedule": state.schedule.state_dict(),
             "order": state.order.get_state(),
             "augmentation": state.augmentation.get_state(),
-            "global_generator": torch.get_rng_state(),
+            "global_generators": _global_generators(self._device),
         }
         target = Path(checkpoint_dir) / CHECKPOINT_FILE
         temporary = target.with_name(f"{target.name}.{os.getpid()}")
@@ -104,7 +104,7 @@ class ClassifierTrainable(tune.Trainable):  # type: ignore[misc]
         state.schedule.load_state_dict(content["schedule"])
         state.order.set_state(content["order"])
         state.augmentation.set_state(content["augmentation"])
-        torch.set_rng_state(content["global_generator"])
+        _restore_global_generators(content["global_generators"], self._device)
 
     def _start(self) -> TrainingState:
         config = TrialConfig.from_flat(self._request["config"])
@@ -144,3 +144,23 @@ class ClassifierTrainable(tune.Trainable):  # type: ignore[misc]
         temporary = target.with_name(f"{target.name}.{os.getpid()}")
         torch.save({key: value.cpu() for key, value in state.model.state_dict().items()}, temporary)
         temporary.replace(target)
+
+
+def _global_generators(device: torch.device) -> dict[str, Any]:
+    """States of the generators that dropout or a user's own part draws from, in types that a safe load accepts."""
+    numpy_state: Any = np.random.get_state()  # noqa: NPY002 - the global one is meant
+    kind, words, *position = numpy_state
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        "numpy": (kind, words.tolist(), *position),
+        "python": random.getstate(),
+    }
+
+
+def _restore_global_generators(states: dict[str, Any], device: torch.device) -> None:
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] is not None:
+        torch.cuda.set_rng_state(states["cuda"], device)
+    np.random.set_state(states["numpy"])  # noqa: NPY002 - likewise
+    random.setstate(states["python"])
