@@ -15,6 +15,7 @@ OVERHEAD_SECONDS = 0.1
 FINAL_SECONDS = 0.5
 # The reserve is an estimate on a machine that may get busier.
 SAFETY = 1.3
+RESERVE_SHARE = 0.6
 # Start-up is over and the report is still to come when the phases are timed.
 REPORT_SECONDS = 10.0
 
@@ -67,6 +68,14 @@ class TimeBudget:
         total = sum(costs) + (arms - len(costs)) * max(costs) + arms * (OVERHEAD_SECONDS + FINAL_SECONDS)
         return SAFETY * total * self._seeds / self._slots
 
+    def reserve(self) -> float:
+        """What the search leaves to the confirmation: its estimate, but no more than a share of the whole.
+
+        Where all seeds would eat the search, fewer seeds of better winners answer more.
+        """
+        limit = float("inf") if self._limit is None else self._limit
+        return min(self.confirmation_seconds(), RESERVE_SHARE * limit)
+
     def round_seconds(self) -> float:
         """Estimated cost of one more trial of every arm."""
         spent = [record.seconds for record in self._ledger.of_phase(SEARCH) if record.stop_reason is not None]
@@ -85,17 +94,21 @@ class TimeBudget:
 
     def search_round_fits(self) -> bool:
         """Whether one more round of the search leaves the confirmation its time."""
-        return self.left >= self.round_seconds() + self.confirmation_seconds()
+        return self.left >= self.round_seconds() + self.reserve()
 
     def confirm_round_fits(self, requests: Sequence[Request]) -> bool:
         """Whether one more seed of every arm fits."""
         winners = find_winners(self._study, self._ledger)
         known = {arm: winner.seconds for arm, winner in winners.items() if winner is not None}
         costs = [known.get(request.arm, max(known.values())) + FINAL_SECONDS for request in requests if known]
-        return self.left >= sum(costs) / self._slots
+        return self.left >= SAFETY * sum(costs) / self._slots
 
     def expired(self, phase: str) -> bool:
-        """Whether a running trial of this phase must end: the search gives way to the confirmation's reserve."""
+        """Whether a running trial of this phase must end: the search gives way to the confirmation's reserve.
+
+        It does so only once every arm has a winner: a confirmation without all arms would not answer the question.
+        """
         if self._limit is None:
             return False
-        return self.left <= (self.confirmation_seconds() if phase == SEARCH else 0.0)
+        gives_way = phase == SEARCH and None not in find_winners(self._study, self._ledger).values()
+        return self.left <= (self.reserve() if gives_way else 0.0)

@@ -43,6 +43,8 @@ Code is loaded from these names and from nowhere else.
 environment, below the flags: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME, RAY_ADDRESS
 exit codes: 0 done, 1 every trial failed, 2 bad input (one line says what), 130 interrupted
 """
+#: Characters of a dataset's name in a study's.
+MAX_LABEL = 40
 
 
 class _Parser(argparse.ArgumentParser):
@@ -104,12 +106,16 @@ def build_parser() -> argparse.ArgumentParser:
     budget.add_argument(
         "--mode", choices=("arms", "joint"), default="arms", help="joint: one search over all arms, for importances"
     )
-    budget.add_argument("--search", choices=("tpe", "random", "grid"), default="tpe")
-    budget.add_argument("--stopping", choices=("asha", "none"), default="asha")
+    budget.add_argument(
+        "--search", choices=("tpe", "random", "grid"), default="tpe", help="grid: every point of a finite space"
+    )
+    budget.add_argument(
+        "--stopping", choices=("asha", "none"), default="asha", help="none: every search trial trains to its end"
+    )
 
     where = parser.add_argument_group("where it runs and what it leaves")
     where.add_argument("--max-concurrent", type=int, metavar="N", help="trials at once (default: as many as fit)")
-    where.add_argument("--cpus-per-trial", type=float, default=1.0, metavar="N")
+    where.add_argument("--cpus-per-trial", type=float, default=1.0, metavar="N", help="default: 1")
     where.add_argument(
         "--gpus-per-trial", type=float, metavar="N", help="may be a fraction (default: 0, or 1 with --device cuda)"
     )
@@ -209,8 +215,9 @@ def _run(options: Options, space: Study, started: float) -> int:
 
 
 def _default_name(space: str, dataset: str) -> str:
-    label = "".join(c if c.isalnum() or c in "._-" else "-" for c in Path(dataset).name if c.isascii()).strip("-.")
-    return f"{space}-{label or 'data'}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    label = "".join(c if c.isalnum() or c in "._-" else "-" for c in Path(dataset).name if c.isascii())
+    label = label[:MAX_LABEL].strip("-.") or "data"
+    return f"{space}-{label}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

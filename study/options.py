@@ -10,7 +10,9 @@ from pathlib import Path
 from search_spaces.arms import NAME
 from trainables.config import InputError
 
-DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+NUMBER = r"\d+(?:\.\d+)?"
+DURATION = re.compile(rf"(?:({NUMBER})h)?(?:({NUMBER})m)?(?:({NUMBER})s)?")
+MAX_NAME = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +57,10 @@ class Options:
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name):
+        if not NAME.fullmatch(self.name) or len(self.name) > MAX_NAME:
             raise InputError(
-                f"`--name` must be letters, digits, '.', '_' or '-', not starting with '.' or '-'; got {self.name!r}."
+                f"`--name` must be at most {MAX_NAME} letters, digits, '.', '_' or '-', not starting with '.' or '-';"
+                f" got {self.name!r}."
             )
         for flag, value in (("trials", self.trials), ("seeds", self.seeds), ("max-concurrent", self.max_concurrent)):
             if value is not None and value < 1:
@@ -99,7 +102,8 @@ def parse_duration(text: str) -> float:
     Raises:
         InputError: If it is none of these or not above zero.
     """
-    match = DURATION.fullmatch(text.strip())
+    bare = re.fullmatch(NUMBER, text.strip())
+    match = DURATION.fullmatch(f"{text.strip()}s" if bare else text.strip())
     parts = [float(part or 0) for part in match.groups()] if match else []
     seconds = sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
     if seconds <= 0:

@@ -23,7 +23,7 @@ from study.options import Options
 from study.progress import Progress
 from study.protocol import constraints_sha256, describe_study
 from study.schedule import REDUCTION_FACTOR, ArmScheduler, RungPlan, plan_rungs
-from study.search import StudySearcher, build_searches
+from study.search import JOINT, StudySearcher, build_searches
 from study.tracking import MlflowCallback, MlflowRecord, check_name_is_free, connect, start_study_run
 from trainables.config import Scalar
 from trainables.data import Dataset
@@ -41,10 +41,11 @@ class Store:
 
 @dataclass
 class Outcome:
-    """How the trials of a study ended."""
+    """How the trials of a study ended; ``searched`` holds each search's trials begun and planned."""
 
     ledger: Ledger
     winners: dict[str, TrialRecord | None]
+    searched: dict[str, tuple[int, int]]
     interrupted: bool
     first_error: str
     record: MlflowRecord
@@ -143,7 +144,6 @@ def _tune(
         study, storage, options.name, mode=options.mode, sampler=options.search, trials=study.trials, seed=options.seed
     )
     arms = {arm.fixed.get(study.factor): arm.name for arm in study.arms}
-    labels = {search.label for search in searches}
 
     def confirmation() -> Iterator[Request]:
         winners = find_winners(study, ledger)
@@ -165,7 +165,7 @@ def _tune(
         study,
         ledger,
         seconds_left=lambda: budget.seconds_left(sum(search.trials for search in searches)),
-        budgets={arm.name: study.trials for arm in study.arms} | {s.label: s.trials for s in searches if labels},
+        budgets={search.label: search.trials for search in searches},
         quiet=options.quiet,
     )
     trainable = tune.with_parameters(
@@ -201,7 +201,8 @@ def _tune(
     errors = [str(error).strip().splitlines()[-1] for error in results.errors]
     out_of_time = options.time_budget is not None and budget.left <= 0
     stopped = bool(interrupted) and not out_of_time
-    return Outcome(ledger, find_winners(study, ledger), stopped, errors[0] if errors else "", record)
+    searched = {search.label: (search.asked, search.trials) for search in searches}
+    return Outcome(ledger, find_winners(study, ledger), searched, stopped, errors[0] if errors else "", record)
 
 
 def _ray_config(request: Request, plan: RungPlan | None, options: Options) -> dict[str, Any]:
@@ -274,12 +275,10 @@ def _notes(study: Study, outcome: Outcome) -> list[str]:
     notes = [
         f"Arm {arm} has no winner: none of its trials completed." for arm, w in outcome.winners.items() if w is None
     ]
-    search = {arm.name: 0 for arm in study.arms}
-    for record in outcome.ledger.of_phase(SEARCH):
-        search[record.request.arm] += 1
-    fewest = min(search.values())
-    if fewest < study.trials:
-        notes.append(f"The search ended after {fewest} of {study.trials} trials per arm.")
+    begun, planned = min(outcome.searched.values(), key=lambda trials: trials[0] / trials[1])
+    if begun < planned:
+        unit = "" if JOINT in outcome.searched else " per arm"
+        notes.append(f"The search ended after {begun} of {planned} trials{unit}.")
     confirmed = {r.request.number for r in outcome.ledger.of_phase(CONFIRM)}
     if len(confirmed) < study.seeds:
         notes.append(f"The confirmation ended after {len(confirmed)} of {study.seeds} seeds.")

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from search_spaces.arms import Study, joint, lowest
@@ -14,6 +14,9 @@ from search_spaces.table import SPACES
 from study.options import Options
 from trainables.config import InputError, TrialConfig
 from trainables.data import Dataset
+
+#: How a SQLite file begins.
+SQLITE_HEADER = b"SQLite format 3\0"
 
 
 @contextlib.contextmanager
@@ -23,42 +26,47 @@ def claimed_folder(options: Options) -> Iterator[None]:
     Raises:
         InputError: If the name is in use or the folder cannot be made.
     """
-    if options.folder.exists():
-        raise InputError(
-            f"The study {options.name!r} exists already in {options.storage_path}; give another `--name`"
-            " (a study cannot be resumed or extended yet)."
-        )
-    made = [folder for folder in (options.folder, *options.folder.parents) if not folder.exists()]
+    made: list[Path] = []
     try:
+        if options.folder.exists():
+            raise InputError(
+                f"The study {options.name!r} exists already in {options.storage_path}; give another `--name`"
+                " (a study cannot be resumed or extended yet)."
+            )
+        made = [folder for folder in (options.folder, *options.folder.parents) if not folder.exists()]
         options.folder.mkdir(parents=True)
     except OSError as error:
+        _remove(made)
         raise InputError(
             f"`--storage-path` must be a folder that can be written; got {options.storage_path} ({error.strerror})."
         ) from error
     try:
         yield
     except InputError:
-        for folder in made:
-            shutil.rmtree(folder, ignore_errors=True)
+        _remove(made)
         raise
 
 
 def check_store(options: Options) -> None:
-    """A local MLflow database lies in a folder that can be written.
+    """A local MLflow database is one, or can be made in its folder; MLflow itself would try for minutes.
 
     Raises:
         InputError: If not.
     """
     if not options.tracking_uri.startswith("sqlite:///"):
         return
-    folder = Path(options.tracking_uri.removeprefix("sqlite:///")).parent
+    path = Path(options.tracking_uri.removeprefix("sqlite:///"))
     try:
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
         raise InputError(
             f"`--tracking-uri` must lie in a folder that can be written; got {options.tracking_uri} ({error.strerror})."
         ) from error
+    if path.exists() and not _is_database(path):
+        raise InputError(
+            f"`--tracking-uri` must name a SQLite database or a file yet to be made; got {options.tracking_uri}."
+        )
 
 
 def check_resources(options: Options) -> None:
@@ -118,3 +126,20 @@ def check_device(options: Options) -> None:
 
         if not torch.cuda.is_available():
             raise InputError("`--device cuda` needs a CUDA device; torch sees none on this machine.")
+
+
+def _is_database(path: Path) -> bool:
+    """Whether SQLite would open it; an empty file is an empty database."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(SQLITE_HEADER)) in (SQLITE_HEADER, b"")
+
+
+def _remove(made: Sequence[Path]) -> None:
+    """Remove the study's folder, and its parents unless another study uses them by now."""
+    for folder in made[:1]:
+        shutil.rmtree(folder, ignore_errors=True)
+    for parent in made[1:]:
+        with contextlib.suppress(OSError):
+            parent.rmdir()

@@ -28,7 +28,7 @@ class Progress(Callback):  # type: ignore[misc]
         study: The question.
         ledger: What has happened so far.
         seconds_left: The estimate of the time left, None while there is nothing to estimate from.
-        budgets: Search trials per arm.
+        budgets: Trials of each search, by arm; one search over all arms has a name of its own.
         quiet: Show nothing.
         stream: Where to write; standard error, since standard output is for the answer.
     """
@@ -115,7 +115,7 @@ class Progress(Callback):  # type: ignore[misc]
             config = best.request.config if best else {}
             table.add_row(
                 Text(arm.name),
-                f"{ended}/{self._budgets.get(arm.name, 0)}",
+                f"{ended}/{self._budgets[arm.name]}" if arm.name in self._budgets else str(ended),
                 str(confirmed),
                 str(sum(r.epoch for r in records)),
                 f"{100 * best.val_accuracy:.2f}" if best else "",

@@ -125,11 +125,7 @@ def _pick_arms(space: Study, names: tuple[str, ...], baseline: str | None) -> St
     arms = tuple(_added_arm(space, name) if ":" in name else space.arm(name) for name in names)
     kept = [arm.name for arm in arms]
     fallback = space.baseline if space.baseline in kept else kept[0]
-    return replace(space, arms=arms, baseline=baseline if baseline in kept else fallback, controls=_kept(space, kept))
-
-
-def _kept(space: Study, names: list[str]) -> dict[str, str]:
-    return {arm: like for arm, like in space.controls.items() if arm in names and like in names}
+    return replace(space, arms=arms, baseline=baseline if baseline in kept else fallback)
 
 
 def _added_arm(space: Study, name: str) -> Arm:
@@ -137,7 +133,12 @@ def _added_arm(space: Study, name: str) -> Arm:
     template = space.arm(space.baseline)
     if space.factor not in template.fixed:
         raise InputError(f"`--arms {name}`: arms of the space {space.name!r} do not differ in one named part.")
-    own = tuple(p for p in template.parameters if not p.key.startswith(f"{space.factor}."))
+    # What only the baseline's own value knows is left out; every optimizer knows a learning rate.
+    own = tuple(
+        parameter
+        for parameter in template.parameters
+        if parameter.key == "optimizer.learning_rate" or not parameter.key.startswith(f"{space.factor}.")
+    )
     return Arm(name.rpartition(":")[2], {**template.fixed, space.factor: name}, own)
 
 

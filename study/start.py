@@ -28,11 +28,6 @@ def run_study(study: Study, options: Options, *, started: float) -> int:
         InputError: If something the user gave cannot work; nothing is left behind.
     """
     cluster.prepare_environment()
-    if not options.quiet:
-        plan = (
-            f"{len(study.arms)} arms x {study.trials} trials, then {study.seeds} seeds each, on {options.dataset_label}"
-        )
-        print(f"{options.name}: {plan}", file=sys.stderr)  # noqa: T201 - a sign of life while Ray starts
     with preflight.claimed_folder(options):
         preflight.check_store(options)
         with ThreadPoolExecutor(1) as beside:
@@ -68,6 +63,12 @@ def load_data(study: Study, options: Options) -> Dataset:
 
 def _prepare(study: Study, options: Options) -> tuple[ModuleType, Dataset, Any]:
     dataset = load_data(study, options)
+    if not options.quiet:
+        plan = (
+            f"{len(study.arms)} arms x {study.trials} trials, then {study.seeds} seeds each, on {options.dataset_label}"
+        )
+        # A sign of life while Ray starts, once nothing is left to refuse but what only Ray and MLflow know.
+        print(f"{options.name}: {plan}", file=sys.stderr)  # noqa: T201
     from study import phases  # noqa: PLC0415 - ray.tune, optuna and mlflow, imported while Ray starts
 
     return phases, dataset, phases.open_store(options)

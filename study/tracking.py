@@ -37,6 +37,8 @@ COLLECT_SECONDS = 1.0
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
 MAX_TAG = 5000
 MAX_REASON = 300
+#: What MLflow will say again however often it is asked, as of a run that somebody deleted.
+REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class MlflowRecord:
         self.parent_run_id = parent_run_id
         self._tags = dict(tags)
         self.run_ids: dict[str, str] = {}
+        self._begun: set[str] = set()
         self._queue: queue.SimpleQueue[_Start | _Row | _End | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="mlflow-writer", daemon=True)
         self._thread.start()
@@ -139,8 +142,17 @@ class MlflowRecord:
             "seed": str(request.config["seed"]),
             "trial_id": request.key,
         }
-        run = self._client.create_run(self._experiment_id, item.time, tags, request.run_name)
-        self.run_ids[request.key] = run.info.run_id
+        run_id = self._unanswered_run(request.key) if request.key in self._begun else None
+        self._begun.add(request.key)
+        if run_id is None:
+            run_id = self._client.create_run(self._experiment_id, item.time, tags, request.run_name).info.run_id
+        self.run_ids[request.key] = run_id
+
+    def _unanswered_run(self, key: str) -> str | None:
+        """The run that the store made although its answer was lost."""
+        where = f"tags.`mlflow.parentRunId` = '{self.parent_run_id}' and tags.trial_id = '{key}'"
+        found = self._client.search_runs([self._experiment_id], where, max_results=1)
+        return str(found[0].info.run_id) if found else None
 
     def _write_params(self, item: _Start) -> None:
         params = [Param(key, str(value)) for key, value in item.request.config.items()]
@@ -165,7 +177,10 @@ class MlflowRecord:
             try:
                 write()
             except (MlflowException, OSError) as error:
-                logger.warning("MLflow did not take a write (%s); trying again", str(error).splitlines()[0])
+                if getattr(error, "error_code", None) in REFUSALS:
+                    logger.exception("MLflow refused a write, which is left out")
+                    return
+                logger.warning("MLflow did not take a write (%s); trying again", str(error).partition("\n")[0])
                 time.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
             except Exception:
                 logger.exception("A write to MLflow failed and is left out")

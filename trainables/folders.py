@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ from trainables.config import InputError
 from trainables.sources import RawData
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -71,6 +72,8 @@ def read_folder(directory: Path) -> RawData:
     if unknown := sorted(set(test) - set(train)):
         raise InputError(f"The class {unknown[0]!r} is in {str(directory / 'test')!r} only; it must be in train too.")
     names = tuple(train)
+    if len(names) == 1:  # said before anything is decoded and kept
+        raise InputError(f"The folder {str(directory)!r} has 1 class; a study needs two or more.")
     train_labels = np.repeat(np.arange(len(names)), [len(train[name]) for name in names])
     test_labels = np.repeat(np.arange(len(names)), [len(test.get(name, ())) for name in names])
     files = [file for part in (train, test) for name in names for file in part.get(name, ())]
@@ -118,7 +121,7 @@ def _open_cache(directory: Path, files: Sequence[Path]) -> NDArray[np.uint8]:
         except OSError as error:
             reason = error
             continue
-        with scratch as folder:
+        with _removed_if_empty(place), scratch as folder:
             _decode(files, Path(folder) / "images.npy")
             (Path(folder) / "index.json").write_text(index)
             # The index goes last: it is what makes the images valid.
@@ -131,6 +134,16 @@ def _open_cache(directory: Path, files: Sequence[Path]) -> NDArray[np.uint8]:
     raise InputError(
         f"The decoded images can be kept neither in {str(places[0])!r} nor in {str(places[1])!r}: {reason}."
     )
+
+
+@contextlib.contextmanager
+def _removed_if_empty(place: Path) -> Iterator[None]:
+    """Nothing stays in the user's folder where nothing was kept in it."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            place.rmdir()
 
 
 def _map(place: Path, key: str, index: str) -> NDArray[np.uint8] | None:

@@ -1,0 +1,476 @@
+"""A trial's numbers do not depend on the actor's past, on the clock, on an interruption, or on the test split."""
+
+import dataclasses
+import json
+import math
+import random
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import trainables.trainable
+from trainables.config import InputError
+from trainables.data import load_dataset
+from trainables.trainable import CHECKPOINT_FILE, ClassifierTrainable
+
+DATASET = load_dataset("digits", train_size=120)  # 100 to train on, 20 to validate on
+OTHER_TEST = dataclasses.replace(
+    DATASET, test_images=255 - DATASET.test_images[::-1], test_labels=(DATASET.test_labels + 1) % 10
+)
+
+
+class Dropping(nn.Module):
+    """A user's model that draws from all three global generators while it trains."""
+
+    def __init__(self, num_classes, rate):
+        super().__init__()
+        self.features = nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Dropout(rate))
+        self.head = nn.Linear(24, num_classes)
+
+    def forward(self, images):
+        noise = random.random() + np.random.normal() if self.training else 0.0  # noqa: NPY002
+        return self.head(self.features(images)) * (1 + noise / 10)
+
+
+DROPPING = {"model": "users_module:build", "model.rate": 0.3}
+
+#: Neighbours, the last and the first included, differ in everything here.
+PARTS = [
+    {"loss": "cross_entropy", "optimizer": "sgd", "optimizer.learning_rate": 0.1, "optimizer.momentum": 0.9,
+     "model": "mlp", "width": 32, "batch_size": 16, "epochs": 3},
+    {"loss": "focal", "loss.gamma": 0.5, "optimizer": "adam", "optimizer.learning_rate": 0.01,
+     "model": "convnet", "width": 4, "activation": "silu", "batch_size": 33, "epochs": 4},
+    {"loss": "hinge", "loss.margin": 2.0, "optimizer": "adamw", "optimizer.learning_rate": 0.003,
+     "optimizer.weight_decay": 0.1, **DROPPING, "batch_size": 25, "epochs": 5},
+    {"loss": "l1", "optimizer": "rmsprop", "optimizer.learning_rate": 0.002,
+     "model": "mlp", "hidden_layers": 2, "width": 16, "activation": "gelu", "batch_size": 99, "epochs": 3},
+    {"loss": "mse_logits", "optimizer": "adam", "optimizer.learning_rate": 0.02,
+     "model": "convnet", "width": 6, "batch_size": 20, "epochs": 4},
+    {"loss": "smooth_l1", "optimizer": "sgd", "optimizer.learning_rate": 1.0,
+     **DROPPING, "batch_size": 40, "epochs": 5},
+    {"loss": "kl_div", "optimizer": "rmsprop", "optimizer.learning_rate": 0.004, "optimizer.weight_decay": 0.01,
+     "model": "mlp", "width": 48, "activation": "selu", "batch_size": 64, "epochs": 3},
+    {"loss": "mse", "optimizer": "adamw", "optimizer.learning_rate": 0.03,
+     **DROPPING, "model.rate": 0.1, "batch_size": 17, "epochs": 6},
+]  # fmt: skip
+
+
+def switches(number):
+    """Seed and two-valued fields; over the eight numbers every pair of values meets."""
+    bits = [bool(number >> place & 1) for place in range(3)]
+    return {
+        "seed": 10 + number,
+        "precision": "bf16" if bits[0] else "fp32",
+        "reduction": "sum" if bits[1] else "mean",
+        "schedule": "cosine" if bits[2] else "constant",
+        "augment": bits[0] ^ bits[1] ^ bits[2],
+    }
+
+
+CONFIGS = [parts | switches(number) for number, parts in enumerate(PARTS)]
+#: For each configuration one that differs from it in every field: number 7 - n has the opposite bits of n.
+OPPOSITES = [PARTS[(number + 1) % 8] | switches(7 - number) for number in range(8)]
+DIVERGING = {"optimizer.learning_rate": 1e38}
+every_config = pytest.mark.parametrize("number", range(8), ids=[f"{c['loss']}-{c['optimizer']}" for c in CONFIGS])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _users_module():
+    module = types.ModuleType("users_module")
+    module.build = lambda _shape, num_classes, *, rate: Dropping(num_classes, rate)
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "users_module", module)
+        yield
+    torch.set_num_threads(threads)
+
+
+def with_loss(flat, name):
+    """The configuration with a loss that takes no parameters."""
+    return {key: value for key, value in flat.items() if not key.startswith("loss.")} | {"loss": name}
+
+
+def request(flat, *, phase="search", rungs=(), model_path=None):
+    """What the searcher puts into Ray's configuration."""
+    return {"config": flat, "phase": phase, "rungs": list(rungs), "model_path": model_path, "key": "arm/search/0"}
+
+
+def fresh(first_request, dataset=DATASET):
+    """An actor as a new process has it."""
+    # Ray's constructor would make a folder in the home directory and does nothing that a trial depends on.
+    actor = ClassifierTrainable.__new__(ClassifierTrainable)
+    actor.setup(first_request, dataset=dataset)
+    return actor
+
+
+def finish(actor):
+    """Every result until the trial says that it is done."""
+    results = [actor.step()]
+    while not results[-1]["done"]:
+        results.append(actor.step())
+    return results
+
+
+def rows(results):
+    """(epoch, row) of every epoch, in the order told, without the seconds."""
+    return [
+        (epoch, {key: value for key, value in row.items() if key != "epoch_seconds"})
+        for result in results
+        for epoch, row in result["rows"]
+    ]
+
+
+def end(results):
+    """What the last result says beside its rows and seconds."""
+    return {key: value for key, value in results[-1].items() if key not in ("rows", "trial_seconds")}
+
+
+def state_of(actor):
+    """Everything that a further epoch would depend on."""
+    state = actor._state
+    tensors = {f"model.{key}": value.clone() for key, value in state.model.state_dict().items()}
+    for position, values in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{position}.{key}": torch.as_tensor(value).clone() for key, value in values.items()}
+    tensors |= {"order": state.order.get_state(), "augmentation": state.augmentation.get_state()}
+    return tensors | {"global": torch.get_rng_state()}
+
+
+def assert_equal_to_the_bit(first, second):
+    assert first.keys() == second.keys()
+    assert [key for key in first if not torch.equal(first[key], second[key])] == []
+
+
+def run(actor):
+    results = finish(actor)
+    return rows(results), end(results), state_of(actor)
+
+
+@every_config
+@pytest.mark.parametrize("ending", ["completed", "stopped", "diverged", "confirmed", "restored"])
+def test_a_reused_actor_gives_what_a_fresh_one_gives(number, ending, tmp_path):
+    target, predecessor = CONFIGS[number], OPPOSITES[number]
+    shared = ("loss", "optimizer", "optimizer.learning_rate", "model", "batch_size", "epochs", *switches(0))
+    assert [key for key in shared if target[key] == predecessor[key]] == []
+    expected_rows, expected_end, expected_state = run(fresh(request(target, phase="confirm")))
+    assert [epoch for epoch, _ in expected_rows] == list(range(1, target["epochs"] + 1))
+    assert expected_end["diverged"] == 0
+
+    if ending == "diverged":
+        predecessor = with_loss(predecessor, "mse" if number == 0 else "cross_entropy") | DIVERGING
+    actor = fresh(request(predecessor, phase="confirm" if ending == "confirmed" else "search", rungs=[1]))
+    if ending == "stopped":
+        assert not actor.step()["done"]
+    else:
+        assert finish(actor)[-1]["diverged"] == (ending == "diverged")
+    if ending == "restored":
+        actor.save_checkpoint(str(tmp_path))
+        actor.load_checkpoint(str(tmp_path))
+    assert actor.reset_config(request(target, phase="confirm"))
+    reused_rows, reused_end, reused_state = run(actor)
+
+    assert reused_rows == expected_rows
+    assert reused_end == expected_end
+    assert_equal_to_the_bit(reused_state, expected_state)
+
+
+def test_one_actor_through_all_trials_in_both_directions_gives_what_fresh_ones_give():
+    expected = [run(fresh(request(flat))) for flat in CONFIGS]
+    actor = fresh(request(CONFIGS[0]))
+    for number in [*range(8), *reversed(range(8))]:
+        actor.reset_config(request(CONFIGS[number]))
+        actual = run(actor)
+        assert actual[:2] == expected[number][:2]
+        assert_equal_to_the_bit(actual[2], expected[number][2])
+
+
+def test_a_trial_that_cannot_start_fails_in_its_first_step_and_not_the_actor():
+    actor = fresh(request(CONFIGS[0] | {"loss": "cross"}))
+    with pytest.raises(InputError, match="Unknown loss 'cross'"):
+        actor.step()
+    actor.reset_config(request(CONFIGS[0]))
+    assert rows(finish(actor)) == rows(finish(fresh(request(CONFIGS[0]))))
+
+
+def test_an_actor_computes_in_one_thread():
+    torch.set_num_threads(2)
+    fresh(request(CONFIGS[0]))
+    assert torch.get_num_threads() == 1
+
+
+# Checkpoints
+
+
+@every_config
+def test_a_trial_restored_in_another_actor_goes_on_as_if_never_interrupted(number, tmp_path):
+    flat = CONFIGS[number]
+    every_epoch = request(flat, phase="confirm", rungs=range(20))
+    expected_rows, expected_end, expected_state = run(fresh(every_epoch))
+
+    first = fresh(every_epoch)
+    told = [first.step(), first.step()]
+    first.save_checkpoint(str(tmp_path))
+    actor = fresh(request(OPPOSITES[number], rungs=[1]))
+    actor.step()
+    actor.reset_config(every_epoch)
+    actor.load_checkpoint(str(tmp_path))
+    results = finish(actor)
+
+    assert rows(told) + rows(results) == expected_rows
+    assert end(results) == expected_end
+    assert_equal_to_the_bit(state_of(actor), expected_state)
+    assert results[0]["trial_seconds"] > told[-1]["trial_seconds"]
+
+
+def test_saving_does_not_change_the_trial(tmp_path):
+    flat = CONFIGS[7]
+    expected_rows, _, expected_state = run(fresh(request(flat)))
+    actor = fresh(request(flat, rungs=range(20)))
+    results = []
+    while not results or not results[-1]["done"]:
+        actor.save_checkpoint(str(tmp_path))
+        results.append(actor.step())
+    assert rows(results) == expected_rows
+    assert_equal_to_the_bit(state_of(actor), expected_state)
+
+
+def test_a_checkpoint_before_the_first_epoch_restores_the_whole_trial(tmp_path):
+    fresh(request(CONFIGS[2])).save_checkpoint(str(tmp_path))
+    actor = fresh(request(CONFIGS[2]))
+    actor.load_checkpoint(str(tmp_path))
+    assert rows(finish(actor)) == rows(finish(fresh(request(CONFIGS[2]))))
+
+
+@every_config
+def test_a_checkpoint_holds_nothing_that_must_be_unpickled_and_leaves_one_file(number, tmp_path):
+    actor = fresh(request(CONFIGS[number], rungs=[1]))
+    actor.step()
+    actor.save_checkpoint(str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT_FILE]
+    content = torch.load(tmp_path / CHECKPOINT_FILE, weights_only=True)
+    assert content["epoch"] == 1
+    assert content["config"].items() >= CONFIGS[number].items()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("seed", 99), ("optimizer.learning_rate", 0.2), ("loss", "mse"), ("width", 33), ("epochs", 4)]
+)
+def test_a_checkpoint_of_another_configuration_is_refused(key, value, tmp_path):
+    actor = fresh(request(CONFIGS[0]))
+    actor.step()
+    actor.save_checkpoint(str(tmp_path))
+    other = fresh(request(CONFIGS[0] | {key: value}))
+    with pytest.raises(ValueError, match="belongs to another configuration"):
+        other.load_checkpoint(str(tmp_path))
+
+
+def test_a_save_that_breaks_off_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
+    actor = fresh(request(CONFIGS[0], rungs=range(20)))
+    actor.step()
+    actor.save_checkpoint(str(tmp_path))
+
+    def save_half(_content, path):
+        path.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    actor.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", save_half)
+        with pytest.raises(OSError, match="No space"):
+            actor.save_checkpoint(str(tmp_path))
+    again = fresh(request(CONFIGS[0]))
+    again.load_checkpoint(str(tmp_path))
+    assert again._state.epoch == 1
+
+
+# Reports
+
+
+@settings(deadline=None)  # a busy machine is not a failure
+@given(
+    epochs=st.integers(1, 30),
+    rungs=st.lists(st.integers(1, 40), unique=True),
+    seconds=st.lists(st.floats(0, 0.5), min_size=30, max_size=30),
+)
+def test_reports_end_at_every_rung_whatever_the_time_and_tell_each_epoch_once(epochs, rungs, seconds):
+    now = 0.0
+
+    def pretend_epoch(state, _data):
+        nonlocal now
+        state.epoch += 1
+        now += seconds[state.epoch - 1]
+        return {"val_accuracy": state.epoch / 100, "diverged": 0.0, "epoch_seconds": seconds[state.epoch - 1]}
+
+    actor = fresh(request(CONFIGS[0] | {"epochs": epochs}, rungs=rungs))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainables.trainable, "run_epoch", pretend_epoch)
+        patch.setattr(trainables.trainable, "time", types.SimpleNamespace(monotonic=lambda: now))
+        results = finish(actor)
+    told = [epoch for result in results for epoch, _ in result["rows"]]
+    ends = [result["epoch"] for result in results]
+    assert told == list(range(1, epochs + 1))
+    assert ends == [result["rows"][-1][0] for result in results]
+    assert {rung for rung in rungs if rung <= epochs} | {epochs} <= set(ends)
+    assert [result["done"] for result in results] == [False] * (len(results) - 1) + [True]
+    for result in results:
+        assert result["val_accuracy"] == result["epoch"] / 100
+        assert result["schedule_percent"] == pytest.approx(100 * result["epoch"] / epochs)
+        # An epoch is in a report only if the ones before it in the report were within the time.
+        assert sum(seconds[epoch - 1] for epoch, _ in result["rows"][:-1]) <= trainables.trainable.REPORT_SECONDS + 1e-9
+    assert results[-1]["trial_seconds"] == pytest.approx(sum(seconds[:epochs]))
+
+
+def test_short_epochs_travel_together_and_long_ones_alone(monkeypatch):
+    flat = CONFIGS[0] | {"epochs": 9}
+    monkeypatch.setattr(trainables.trainable, "REPORT_SECONDS", math.inf)
+    together = finish(fresh(request(flat, rungs=[2, 5])))
+    assert [result["epoch"] for result in together] == [2, 5, 9]
+    monkeypatch.setattr(trainables.trainable, "REPORT_SECONDS", -1.0)
+    alone = finish(fresh(request(flat, rungs=[2, 5])))
+    assert [result["epoch"] for result in alone] == list(range(1, 10))
+    assert rows(together) == rows(alone)
+
+
+def test_a_result_repeats_what_its_last_row_says_and_counts_the_seconds_of_its_trial_alone():
+    actor = fresh(request(CONFIGS[0]))
+    finish(actor)
+    actor.reset_config(request(CONFIGS[1], rungs=range(20)))
+    results = finish(actor)
+    for result in results:
+        _, row = result["rows"][-1]
+        assert {key: result[key] for key in ("val_accuracy", "val_nll", "diverged")}.items() <= row.items()
+        assert json.loads(json.dumps(result, allow_nan=False))["epoch"] == result["epoch"]
+    seconds = [row["epoch_seconds"] for result in results for _, row in result["rows"]]
+    assert results[-1]["trial_seconds"] == pytest.approx(sum(seconds))
+
+
+@pytest.mark.parametrize("phase", ["search", "confirm", "control"])
+@every_config
+def test_a_diverged_trial_ends_itself_at_chance_with_finite_values_only(number, phase):
+    flat = with_loss(CONFIGS[number], "cross_entropy") | DIVERGING | {"epochs": 6}
+    results = finish(fresh(request(flat, phase=phase)))
+    last_epoch, last = results[-1]["rows"][-1]
+    assert last_epoch < 6
+    assert results[-1]["done"]
+    assert results[-1]["diverged"] == last["diverged"] == 1
+    assert results[-1]["val_accuracy"] == last["val_accuracy"] == 0.1
+    assert all(math.isfinite(value) for _, row in rows(results) for value in row.values())
+    assert [row["diverged"] for _, row in rows(results)[:-1]] == [0.0] * (last_epoch - 1)
+    if phase == "search":
+        assert not any(key.startswith("test_") for key in last)
+    else:
+        assert {key: value for key, value in last.items() if key.startswith("test_")} == {"test_accuracy": 0.1}
+        assert results[-1]["final"] == {"class_names": list(DATASET.class_names)}
+
+
+# The test split
+
+
+class Poison:
+    """Stands for a test split that nobody may touch."""
+
+    def __getattribute__(self, name):
+        raise AssertionError(f"the test split was read: {name}")
+
+
+def poison_test_split(actor):
+    actor._data = dataclasses.replace(actor._resident(), test_images=Poison(), test_labels=Poison())
+
+
+@every_config
+def test_the_search_never_touches_the_test_split(number):
+    actor = fresh(request(CONFIGS[number]))
+    poison_test_split(actor)
+    results = finish(actor)
+    assert rows(results) == rows(finish(fresh(request(CONFIGS[number]), OTHER_TEST)))
+    assert not any(key.startswith("test_") for _, row in rows(results) for key in row)
+    assert not any("final" in result for result in results)
+
+
+@pytest.mark.parametrize("phase", ["confirm", "control"])
+def test_confirmation_reads_the_test_split_once_after_the_last_epoch(phase, monkeypatch):
+    looks = []
+    look = trainables.trainable.final_evaluation
+
+    def counted(state, *arguments, **keywords):
+        looks.append(state.epoch)
+        return look(state, *arguments, **keywords)
+
+    monkeypatch.setattr(trainables.trainable, "final_evaluation", counted)
+    actor = fresh(request(CONFIGS[0], phase=phase, rungs=[1, 2]))
+    data = actor._resident()
+    poison_test_split(actor)
+    results = [actor.step(), actor.step()]
+    actor._data = data
+    results.append(actor.step())
+    assert looks == [3]
+    assert [result["done"] for result in results] == [False, False, True]
+    assert ["final" in result for result in results] == [False, False, True]
+    assert ["test_accuracy" in row for _, row in rows(results)] == [False, False, True]
+
+
+def test_poison_is_noticed_where_the_test_split_is_read():
+    actor = fresh(request(CONFIGS[0], phase="confirm"))
+    poison_test_split(actor)
+    with pytest.raises((AssertionError, TypeError)):
+        finish(actor)
+
+
+def test_another_test_split_changes_the_test_metrics_and_nothing_else():
+    one = finish(fresh(request(CONFIGS[0], phase="confirm")))
+    other = finish(fresh(request(CONFIGS[0], phase="confirm"), OTHER_TEST))
+    kept = [
+        [{key: value for key, value in row.items() if not key.startswith("test_")} for _, row in rows(results)]
+        for results in (one, other)
+    ]
+    assert kept[0] == kept[1]
+    assert rows(one)[-1][1]["test_accuracy"] > rows(other)[-1][1]["test_accuracy"]
+    assert one[-1]["final"]["confusion"] != other[-1]["final"]["confusion"]
+
+
+def test_the_record_of_a_confirmation_is_json_with_the_class_names():
+    final = finish(fresh(request(CONFIGS[0], phase="confirm")))[-1]["final"]
+    assert set(final) == {"confusion", "reliability", "corruptions", "class_names"}
+    assert json.loads(json.dumps(final, allow_nan=False)) == final
+    assert final["class_names"] == [str(digit) for digit in range(10)]
+
+
+def test_test_images_are_corrupted_once_per_actor(monkeypatch):
+    corrupt, calls = trainables.trainable.corrupt_test_images, []
+    monkeypatch.setattr(trainables.trainable, "corrupt_test_images", lambda data: calls.append(1) or corrupt(data))
+    actor = fresh(request(CONFIGS[0], phase="confirm"))
+    finish(actor)
+    actor.reset_config(request(CONFIGS[3], phase="confirm"))
+    finish(actor)
+    assert calls == [1]
+
+
+def test_a_confirmation_leaves_its_weights_where_asked(tmp_path):
+    path = tmp_path / "models" / "arm-10.pt"
+    actor = fresh(request(CONFIGS[2], phase="confirm", model_path=str(path)))
+    finish(actor)
+    weights, model = torch.load(path, weights_only=True), actor._state.model.state_dict()
+    assert_equal_to_the_bit(weights, model)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_search_leaves_no_weights(tmp_path):
+    finish(fresh(request(CONFIGS[0], model_path=str(tmp_path / "models" / "arm-10.pt"))))
+    assert list(tmp_path.iterdir()) == []
+
+
+# The negative control
+
+
+@every_config
+def test_kl_divergence_trains_exactly_as_cross_entropy_does(number):
+    flat = CONFIGS[number] | {"epochs": 6, "optimizer.learning_rate": 0.02}
+    of_cross_entropy = run(fresh(request(with_loss(flat, "cross_entropy"), phase="confirm")))
+    of_kl_divergence = run(fresh(request(with_loss(flat, "kl_div"), phase="control")))
+    assert of_kl_divergence[:2] == of_cross_entropy[:2]
+    assert_equal_to_the_bit(of_kl_divergence[2], of_cross_entropy[2])
