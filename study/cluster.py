@@ -51,7 +51,7 @@ def connected(options: Options) -> Iterator[int]:
     """
     import ray  # noqa: PLC0415 - after the environment is prepared
 
-    _log_to_file(options)
+    log_to_file(options)
     temporary = None
     try:
         if options.address is None:
@@ -92,7 +92,7 @@ def check_reachable(address: str) -> None:
         raise InputError(f"`--address {address}`: no Ray cluster answers there.") from error
 
 
-def _log_to_file(options: Options) -> None:
+def log_to_file(options: Options) -> None:
     """Ray's and our own messages, tracebacks of failed trials among them, go to the study's log."""
     handler = logging.FileHandler(options.folder / LOG_FILE, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 import sys
 import textwrap
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
-from mlflow.exceptions import MlflowException
-
-from analysis.address import mlflow_command
+from analysis.address import mlflow_command, redact
 from analysis.report import build_report
-from study.cluster import LOG_FILE
-from study.confirm import weights_path
+from study.cluster import LOG_FILE, log_to_file
+from study.confirm import Candidate, weights_path
 from study.ledger import COMPLETED, CONFIRM
-from study.models import Candidate, log_best_models
 from study.options import Options
 from study.phases import Outcome, Store
 from trainables.data import Dataset
+
+MAX_REASON = 300
 
 
 def conclude(options: Options, dataset: Dataset, outcome: Outcome, store: Store) -> int:
@@ -25,8 +27,19 @@ def conclude(options: Options, dataset: Dataset, outcome: Outcome, store: Store)
         log = options.folder / LOG_FILE
         print(f"Every trial failed; the first error: {outcome.first_error} (all of it: {log})", file=sys.stderr)  # noqa: T201
         return 1
-    _log_models(options, dataset, outcome)
-    report = build_report(options.name, tracking_uri=options.tracking_uri, output=options.folder)
+    candidates = _candidates(options, outcome)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as beside:
+        logging_models = beside.submit(_log_models, options, dataset, candidates) if candidates else None
+        report = build_report(options.name, tracking_uri=options.tracking_uri, output=options.folder)
+        try:
+            refusal = logging_models.result() if logging_models else ""
+        except BrokenProcessPool:
+            refusal = "the process that logs them died"
+    weights = options.folder / "models"
+    if refusal:
+        print(f"The models are not in MLflow ({refusal}); their weights stay in {weights}.", file=sys.stderr)  # noqa: T201
+    else:
+        shutil.rmtree(weights, ignore_errors=True)
     for path in (report.path, *report.tables):
         store.client.log_artifact(outcome.record.parent_run_id, str(path))
     verdict = textwrap.fill(report.verdict, shutil.get_terminal_size((100, 24)).columns - 1)
@@ -36,20 +49,27 @@ def conclude(options: Options, dataset: Dataset, outcome: Outcome, store: Store)
     return 130 if outcome.interrupted else 0
 
 
-def _log_models(options: Options, dataset: Dataset, outcome: Outcome) -> None:
-    folder = options.folder / "models"
-    candidates = []
+def _log_models(options: Options, dataset: Dataset, candidates: list[Candidate]) -> str:
+    """Runs in a process of its own, so that the driver stays small; returns why it failed, or nothing."""
+    log_to_file(options)
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - imported by the process that needs it
+
+    from study.models import log_best_models  # noqa: PLC0415 - torch
+
+    try:
+        log_best_models(candidates, dataset=dataset, study=options.name, tracking_uri=options.tracking_uri)
+    except MlflowException as error:
+        return redact(" ".join(str(error).split()))[:MAX_REASON]
+    return ""
+
+
+def _candidates(options: Options, outcome: Outcome) -> list[Candidate]:
+    """The completed confirm trials that left their weights."""
+    found = []
     for trial in outcome.ledger.of_phase(CONFIRM):
         request = trial.request
         path = weights_path(options.folder, request.arm, request.number)
         if path.exists() and trial.stop_reason == COMPLETED:
             run_id = outcome.record.run_ids[request.key]
-            candidates.append(Candidate(request.arm, request.number, run_id, request.config, path, trial.val_accuracy))
-    if candidates:
-        try:
-            log_best_models(candidates, dataset=dataset, study=options.name, tracking_uri=options.tracking_uri)
-        except MlflowException as error:
-            reason = str(error).splitlines()[0]
-            print(f"MLflow did not take the models ({reason}); their weights stay in {folder}.", file=sys.stderr)  # noqa: T201
-            return
-    shutil.rmtree(folder, ignore_errors=True)
+            found.append(Candidate(request.arm, request.number, run_id, request.config, path, trial.val_accuracy))
+    return found

@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from search_spaces.arms import Study
 from study.ledger import CONFIRM, CONTROL, SEARCH, Ledger, Request, TrialRecord, choose_winner
+from trainables.config import Scalar
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A confirm trial whose weights are at hand.
+
+    Args:
+        arm: Its arm.
+        seed: Its seed.
+        run_id: Its MLflow run.
+        config: Its flat ``TrialConfig``.
+        weights: A state dict written by ``torch.save``.
+        val_accuracy: On the validation split at the last epoch, in [0, 1]; the test split chooses nothing.
+    """
+
+    arm: str
+    seed: int
+    run_id: str
+    config: Mapping[str, Scalar]
+    weights: Path
+    val_accuracy: float
 
 
 def find_winners(study: Study, ledger: Ledger) -> dict[str, TrialRecord | None]:

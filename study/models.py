@@ -24,8 +24,9 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from torch import Tensor, nn
 
+from study.confirm import Candidate
 from study.registry import ALIAS, MODEL_NAME, find_logged_model, load_graph, short_reason, strict_and_quiet
-from trainables.config import Scalar, TrialConfig
+from trainables.config import TrialConfig
 from trainables.data import Dataset
 from trainables.models import build_model
 
@@ -35,27 +36,6 @@ logger = logging.getLogger(__name__)
 NUM_EXAMPLES = 3
 #: How far the logits of the stored graph may lie from the model's; kernels may sum in another order.
 TOLERANCE = 1e-3
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A confirm trial whose weights are at hand.
-
-    Args:
-        arm: Its arm.
-        seed: Its seed.
-        run_id: Its MLflow run.
-        config: Its flat ``TrialConfig``.
-        weights: A state dict written by ``torch.save``.
-        val_accuracy: On the validation split at the last epoch, in [0, 1]; the test split chooses nothing.
-    """
-
-    arm: str
-    seed: int
-    run_id: str
-    config: Mapping[str, Scalar]
-    weights: Path
-    val_accuracy: float
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from study.search import JOINT, StudySearcher, build_searches
 from study.tracking import MlflowCallback, MlflowRecord, check_name_is_free, connect, start_study_run
 from trainables.config import Scalar
 from trainables.data import Dataset
+from trainables.trainable import ClassifierTrainable
 
 REGIME = "search"
 
@@ -134,8 +135,6 @@ def _tune(
     slots: int,
     started: float,
 ) -> Outcome:
-    from trainables.trainable import ClassifierTrainable  # noqa: PLC0415 - imports torch
-
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     ledger = Ledger()
     budget = TimeBudget(options.time_budget, study, ledger, seeds=study.seeds, slots=slots, started=started)

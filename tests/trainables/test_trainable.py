@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import trainables.trainable
+import trainables.trainer
 from trainables.config import InputError
 from trainables.data import load_dataset
-from trainables.trainable import CHECKPOINT_FILE, ClassifierTrainable
+from trainables.trainable import ClassifierTrainable
+from trainables.trainer import CHECKPOINT_FILE
 
 DATASET = load_dataset("digits", train_size=120)  # 100 to train on, 20 to validate on
 OTHER_TEST = dataclasses.replace(
@@ -133,7 +134,7 @@ def end(results):
 
 def state_of(actor):
     """Everything that a further epoch would depend on."""
-    state = actor._state
+    state = actor._trainer._state
     tensors = {f"model.{key}": value.clone() for key, value in state.model.state_dict().items()}
     for position, values in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{position}.{key}": torch.as_tensor(value).clone() for key, value in values.items()}
@@ -285,7 +286,7 @@ def test_a_save_that_breaks_off_leaves_the_last_checkpoint_whole(tmp_path, monke
             actor.save_checkpoint(str(tmp_path))
     again = fresh(request(CONFIGS[0]))
     again.load_checkpoint(str(tmp_path))
-    assert again._state.epoch == 1
+    assert again._trainer._state.epoch == 1
 
 
 # Reports
@@ -308,8 +309,8 @@ def test_reports_end_at_every_rung_whatever_the_time_and_tell_each_epoch_once(ep
 
     actor = fresh(request(CONFIGS[0] | {"epochs": epochs}, rungs=rungs))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainables.trainable, "run_epoch", pretend_epoch)
-        patch.setattr(trainables.trainable, "time", types.SimpleNamespace(monotonic=lambda: now))
+        patch.setattr(trainables.trainer, "run_epoch", pretend_epoch)
+        patch.setattr(trainables.trainer, "time", types.SimpleNamespace(monotonic=lambda: now))
         results = finish(actor)
     told = [epoch for result in results for epoch, _ in result["rows"]]
     ends = [result["epoch"] for result in results]
@@ -321,16 +322,16 @@ def test_reports_end_at_every_rung_whatever_the_time_and_tell_each_epoch_once(ep
         assert result["val_accuracy"] == result["epoch"] / 100
         assert result["schedule_percent"] == pytest.approx(100 * result["epoch"] / epochs)
         # An epoch is in a report only if the ones before it in the report were within the time.
-        assert sum(seconds[epoch - 1] for epoch, _ in result["rows"][:-1]) <= trainables.trainable.REPORT_SECONDS + 1e-9
+        assert sum(seconds[epoch - 1] for epoch, _ in result["rows"][:-1]) <= trainables.trainer.REPORT_SECONDS + 1e-9
     assert results[-1]["trial_seconds"] == pytest.approx(sum(seconds[:epochs]))
 
 
 def test_short_epochs_travel_together_and_long_ones_alone(monkeypatch):
     flat = CONFIGS[0] | {"epochs": 9}
-    monkeypatch.setattr(trainables.trainable, "REPORT_SECONDS", math.inf)
+    monkeypatch.setattr(trainables.trainer, "REPORT_SECONDS", math.inf)
     together = finish(fresh(request(flat, rungs=[2, 5])))
     assert [result["epoch"] for result in together] == [2, 5, 9]
-    monkeypatch.setattr(trainables.trainable, "REPORT_SECONDS", -1.0)
+    monkeypatch.setattr(trainables.trainer, "REPORT_SECONDS", -1.0)
     alone = finish(fresh(request(flat, rungs=[2, 5])))
     assert [result["epoch"] for result in alone] == list(range(1, 10))
     assert rows(together) == rows(alone)
@@ -379,7 +380,7 @@ class Poison:
 
 
 def poison_test_split(actor):
-    actor._data = dataclasses.replace(actor._resident(), test_images=Poison(), test_labels=Poison())
+    actor._trainer._data = dataclasses.replace(actor._trainer._resident(), test_images=Poison(), test_labels=Poison())
 
 
 @every_config
@@ -395,18 +396,18 @@ def test_the_search_never_touches_the_test_split(number):
 @pytest.mark.parametrize("phase", ["confirm", "control"])
 def test_confirmation_reads_the_test_split_once_after_the_last_epoch(phase, monkeypatch):
     looks = []
-    look = trainables.trainable.final_evaluation
+    look = trainables.trainer.final_evaluation
 
     def counted(state, *arguments, **keywords):
         looks.append(state.epoch)
         return look(state, *arguments, **keywords)
 
-    monkeypatch.setattr(trainables.trainable, "final_evaluation", counted)
+    monkeypatch.setattr(trainables.trainer, "final_evaluation", counted)
     actor = fresh(request(CONFIGS[0], phase=phase, rungs=[1, 2]))
-    data = actor._resident()
+    data = actor._trainer._resident()
     poison_test_split(actor)
     results = [actor.step(), actor.step()]
-    actor._data = data
+    actor._trainer._data = data
     results.append(actor.step())
     assert looks == [3]
     assert [result["done"] for result in results] == [False, False, True]
@@ -441,8 +442,8 @@ def test_the_record_of_a_confirmation_is_json_with_the_class_names():
 
 
 def test_test_images_are_corrupted_once_per_actor(monkeypatch):
-    corrupt, calls = trainables.trainable.corrupt_test_images, []
-    monkeypatch.setattr(trainables.trainable, "corrupt_test_images", lambda data: calls.append(1) or corrupt(data))
+    corrupt, calls = trainables.trainer.corrupt_test_images, []
+    monkeypatch.setattr(trainables.trainer, "corrupt_test_images", lambda data: calls.append(1) or corrupt(data))
     actor = fresh(request(CONFIGS[0], phase="confirm"))
     finish(actor)
     actor.reset_config(request(CONFIGS[3], phase="confirm"))
@@ -454,7 +455,7 @@ def test_a_confirmation_leaves_its_weights_where_asked(tmp_path):
     path = tmp_path / "models" / "arm-10.pt"
     actor = fresh(request(CONFIGS[2], phase="confirm", model_path=str(path)))
     finish(actor)
-    weights, model = torch.load(path, weights_only=True), actor._state.model.state_dict()
+    weights, model = torch.load(path, weights_only=True), actor._trainer._state.model.state_dict()
     assert_equal_to_the_bit(weights, model)
     assert list(path.parent.iterdir()) == [path]
 
