@@ -30,15 +30,27 @@ def verdict(comparisons: pd.DataFrame, table: pd.DataFrame, protocol: Mapping[st
     pairs = int(comparisons["num_seeds"].max())
     if comparisons["smallest_p"].min() >= ALPHA:
         return _too_few_seeds(comparisons, baseline, pairs)
+    twins = comparisons[comparisons["arm"].isin(twins_of(baseline, protocol))]
+    judged = comparisons.drop(index=twins.index)
+    answer = _answer(judged, baseline, protocol) if len(judged) else f"No other function than {baseline} was confirmed."
+    return f"{answer}{_luck(twins, baseline)}{_diverged(comparisons)}"
+
+
+def twins_of(baseline: str, protocol: Mapping[str, Any]) -> list[str]:
+    """Arms that are the baseline under another name, as the study's controls declare."""
+    return [str(arm) for arm, like in (protocol.get("controls") or {}).items() if like == baseline]
+
+
+def _answer(comparisons: pd.DataFrame, baseline: str, protocol: Mapping[str, Any]) -> str:
     significant = comparisons[comparisons["p_holm"] < ALPHA]
     better = significant[significant["difference_points"] > 0]
     worse = significant[significant["difference_points"] < 0]
     rest = comparisons.drop(index=significant.index)
     if len(better):
-        return f"{_winner(better, baseline, protocol)}{_others(worse, rest, protocol)}{_diverged(comparisons)}"
+        return f"{_winner(better, baseline, protocol)}{_others(worse, rest, protocol)}"
     if len(worse):
-        return f"No arm beats {baseline}.{_others(worse, rest, protocol)}{_diverged(comparisons)}"
-    return f"{_no_difference(comparisons, baseline, protocol)}{_diverged(comparisons)}"
+        return f"No arm beats {baseline}.{_others(worse, rest, protocol)}"
+    return _no_difference(comparisons, baseline, protocol)
 
 
 def _why_nothing_to_compare(confirmed: pd.DataFrame, comparisons: pd.DataFrame, baseline: str) -> str:
@@ -93,6 +105,15 @@ def _others(worse: pd.DataFrame, rest: pd.DataFrame, protocol: Mapping[str, Any]
     if len(unclear):
         parts.append(f"{_names(unclear)}: inconclusive, the study could have seen {detectable(unclear)}.")
     return " " + " ".join(parts) if parts else ""
+
+
+def _luck(twins: pd.DataFrame, baseline: str) -> str:
+    """What a twin's own search made of the same function: the part of any difference that the intervals leave out."""
+    return "".join(
+        f" {row['arm']} is {baseline} under another name; searched on its own, it came out {difference(row)} points"
+        " apart: so much can be luck of the search."
+        for _, row in twins.iterrows()
+    )
 
 
 def _diverged(comparisons: pd.DataFrame) -> str:

@@ -82,6 +82,20 @@ def test_too_few_seeds_say_how_many_would_do():
     assert "l1, -4.00 [-5.00, -3.00] points against ce" in sentence
 
 
+def test_the_baseline_under_another_name_is_no_finding_but_the_measure_of_luck():
+    sentence = say(comparisons(kl=WORSE, focal=BETTER), controls={"kl": "ce"})
+    assert sentence.startswith("focal beats ce")
+    assert "worse" not in sentence
+    assert sentence.endswith(
+        "kl is ce under another name; searched on its own, it came out -3.00 [-4.00, -2.00] points apart:"
+        " so much can be luck of the search."
+    )
+    assert say(comparisons(kl=WORSE), controls={"kl": "ce"}).startswith(
+        "No other function than ce was confirmed. kl is"
+    )
+    assert "kl is worse" in say(comparisons(kl=WORSE), controls={"kl": "other"})
+
+
 def test_diverged_seeds_are_mentioned():
     assert "diverged count with chance accuracy (l1)" in say(comparisons(l1=WORSE | {"num_diverged": 2}))
 
