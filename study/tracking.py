@@ -260,7 +260,7 @@ def connect(tracking_uri: str, experiment: str, artifacts: str | None) -> tuple[
         if found is None:
             return client, client.create_experiment(experiment, artifacts)
     except Exception as error:  # each store raises its own
-        reason = str(error).replace(tracking_uri, redact(tracking_uri)).splitlines()[0]
+        reason = " ".join(redact(str(error)).split())
         raise InputError(f"MLflow does not answer at {redact(tracking_uri)}: {reason[:MAX_REASON]}") from error
     if found.lifecycle_stage != "active":
         raise InputError(f"The MLflow experiment {experiment!r} is deleted; restore it or give another name.")
