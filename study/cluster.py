@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import tempfile
+import traceback
 from collections.abc import Iterator
 
 from study.options import Options
@@ -69,12 +70,19 @@ def connected(options: Options) -> Iterator[int]:
             try:
                 ray.init(address=options.address, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, ValueError, RuntimeError) as error:
-                raise InputError(f"`--address {options.address}`: no Ray cluster answers there.") from error
+                raise InputError(f"`--address {options.address}`: {_why_not(error)}") from error
         yield _slots(options, ray.cluster_resources())
     finally:
         ray.shutdown()
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _why_not(error: Exception) -> str:
+    # Ray hides the reason in the text of the errors behind the one it raises.
+    if "InvalidAuthToken" in "".join(traceback.format_exception(error)):
+        return "the Ray cluster wants its token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or ~/.ray/auth_token)."
+    return "no Ray cluster answers there."
 
 
 def check_reachable(address: str) -> None:

@@ -1,8 +1,12 @@
 """The command line's modes, each as a real study on real data."""
 
 import json
+import os
 import signal
+import socket
 import subprocess
+import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -250,6 +254,38 @@ def _some_epoch_recorded(study: Launched) -> bool:
         if "no such table" in str(error) or "migration" in str(error) or "out-of-date" in str(error):
             return False
         raise
+
+
+@pytest.fixture
+def cluster():
+    """A Ray head of its own, as somebody else would have started it; yields its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="head-", ignore_cleanup_errors=True) as folder:
+        head = subprocess.Popen(
+            [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--num-cpus=2", f"--port={port}",
+             "--include-dashboard=false", f"--temp-dir={folder}", "--node-ip-address=127.0.0.1"],
+            env={**os.environ, "RAY_AUTH_MODE": "disabled"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and socket.socket().connect_ex(("127.0.0.1", port)) != 0:
+            time.sleep(0.5)
+        yield f"127.0.0.1:{port}"
+        head.terminate()
+        head.wait(timeout=60)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # the probing sockets
+def test_a_running_cluster_is_joined_by_its_address_and_left_running(folder, cluster):
+    arguments = ("--space", "smoke", "--trials", "2", "--seeds", "1")
+    first = launch(folder, *arguments, "--address", cluster, RAY_AUTH_MODE="disabled")
+    assert first.code == 0, first.stderr
+    second = launch(folder, *arguments, name="t", RAY_ADDRESS=cluster, RAY_AUTH_MODE="disabled")
+    assert second.code == 0, second.stderr
+    for study in (first, second):
+        assert len(study.runs(phase="search")) == 6
+        assert len(study.runs(phase="confirm")) == 3
 
 
 def test_a_dry_run_prints_the_plan_and_leaves_nothing(folder):
