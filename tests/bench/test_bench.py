@@ -14,6 +14,7 @@ from bench.epoch import CONVNET, MLP, build_bare, build_dataloader, build_ours, 
 from bench.measure import Figure, Measurement, Result, alternate, compare
 from bench.studies import launch, peak_resident_bytes
 from search_spaces.table import load_space
+from tests.needs import need_fashion_mnist
 from trainables.config import TrialConfig
 from trainables.data import load_dataset
 from trainables.loop import draw_split, load_resident
@@ -31,6 +32,7 @@ def _one_thread():
 
 @pytest.fixture(scope="module")
 def dataset():
+    need_fashion_mnist()
     return load_dataset("fashion-mnist", train_size=6000)  # 5,000 to train on, 1,000 to validate on
 
 

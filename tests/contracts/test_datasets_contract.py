@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import scipy.io
 
+from tests.needs import need_fashion_mnist
 from trainables.config import InputError
 from trainables.data import DATASETS, load_dataset, split_indices
 
@@ -197,6 +198,7 @@ def test_idx_files_are_found_in_a_folder_of_the_datasets_name_and_in_the_data_fo
 
 
 def test_the_data_folder_comes_before_debians_copy_of_fashion_mnist(laid_out, tmp_path):
+    need_fashion_mnist()
     assert len(load_dataset("fashion-mnist", data_dir=laid_out("fashion-mnist")).train_labels) == SIZES["train"]
     assert len(load_dataset("fashion-mnist", data_dir=tmp_path / "absent").train_labels) == 60_000
 

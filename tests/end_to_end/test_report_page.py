@@ -11,12 +11,11 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from analysis.figures import FIGURES
 from analysis.report import build_report
+from tests.needs import need_browser
 
 SYNTHETIC = runpy.run_path(str(Path(__file__).parents[1] / "analysis" / "synthetic_study.py"))
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 HOSTILE = "<script>window.broken = true</script><img src=x onerror='window.broken = true'>&lt;b&gt;"
-
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromium-driver are not installed")
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +30,7 @@ def report(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(report, tmp_path_factory):
+    need_browser()
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     profile = tmp_path_factory.mktemp("profile")

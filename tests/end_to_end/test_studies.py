@@ -18,8 +18,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from tests.end_to_end.conftest import Launched, command, launch
-
-FASHION = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")
+from tests.needs import need_fashion_mnist
 
 OWN_PARTS = '''
 import numpy as np
@@ -95,7 +94,7 @@ def folder(tmp_path):
 
 
 def test_full_on_the_real_fashion_mnist(folder):
-    assert FASHION.exists(), "Debian's dataset-fashion-mnist is part of the set-up (.ci/run installs it)"
+    need_fashion_mnist()
     study = launch(
         folder, "--space", "full", "--dataset", "fashion-mnist", "--train-size", "3000", "--trials", "2",
         "--seeds", "2", "--arms", "cross_entropy,focal,l1_logits", "--precision", "bf16", "--schedule", "cosine",

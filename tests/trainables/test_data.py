@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.needs import need_fashion_mnist
 from trainables.config import InputError
 from trainables.data import Dataset, channel_statistics, load_dataset, split_indices
 
@@ -20,6 +21,7 @@ ARRAYS = {"images": GENERATOR.integers(0, 256, (60, 4, 5, 3), dtype=np.uint8), "
 
 @pytest.fixture(scope="module")
 def fashion_mnist():
+    need_fashion_mnist()
     return load_dataset("fashion-mnist")
 
 
