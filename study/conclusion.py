@@ -9,13 +9,16 @@ import textwrap
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
+from mlflow.exceptions import MlflowException
+
 from analysis.address import mlflow_command, redact
-from analysis.report import build_report
+from analysis.report import Report, build_report
 from study.cluster import LOG_FILE, log_to_file
 from study.confirm import Candidate, weights_path
 from study.ledger import COMPLETED, CONFIRM
 from study.options import Options
 from study.phases import Outcome, Store
+from trainables.config import InputError
 from trainables.data import Dataset
 
 MAX_REASON = 300
@@ -27,6 +30,23 @@ def conclude(options: Options, dataset: Dataset, outcome: Outcome, store: Store)
         log = options.folder / LOG_FILE
         print(f"Every trial failed; the first error: {outcome.first_error} (all of it: {log})", file=sys.stderr)  # noqa: T201
         return 1
+    try:
+        report = _report_beside_models(options, dataset, outcome)
+        for path in (report.path, *report.tables):
+            store.client.log_artifact(outcome.record.parent_run_id, str(path))
+    except (InputError, MlflowException) as error:
+        reason = redact(" ".join(str(error).split()))[:MAX_REASON]
+        print(f"The trials are done, the report is not: {reason}", file=sys.stderr)  # noqa: T201
+        print(f"Build it with: python -m analysis.report --study {options.name}", file=sys.stderr)  # noqa: T201
+        return 1
+    verdict = textwrap.fill(report.verdict, shutil.get_terminal_size((100, 24)).columns - 1)
+    for line in (report.text, "", verdict, "", f"Report: {report.path}"):
+        print(line)  # noqa: T201 - the answer
+    print(f"MLflow: {mlflow_command(options.tracking_uri)}")  # noqa: T201
+    return 130 if outcome.interrupted else 0
+
+
+def _report_beside_models(options: Options, dataset: Dataset, outcome: Outcome) -> Report:
     candidates = _candidates(options, outcome)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as beside:
         logging_models = beside.submit(_log_models, options, dataset, candidates) if candidates else None
@@ -40,20 +60,12 @@ def conclude(options: Options, dataset: Dataset, outcome: Outcome, store: Store)
         print(f"The models are not in MLflow ({refusal}); their weights stay in {weights}.", file=sys.stderr)  # noqa: T201
     else:
         shutil.rmtree(weights, ignore_errors=True)
-    for path in (report.path, *report.tables):
-        store.client.log_artifact(outcome.record.parent_run_id, str(path))
-    verdict = textwrap.fill(report.verdict, shutil.get_terminal_size((100, 24)).columns - 1)
-    for line in (report.text, "", verdict, "", f"Report: {report.path}"):
-        print(line)  # noqa: T201 - the answer
-    print(f"MLflow: {mlflow_command(options.tracking_uri)}")  # noqa: T201
-    return 130 if outcome.interrupted else 0
+    return report
 
 
 def _log_models(options: Options, dataset: Dataset, candidates: list[Candidate]) -> str:
     """Runs in a process of its own, so that the driver stays small; returns why it failed, or nothing."""
     log_to_file(options)
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - imported by the process that needs it
-
     from study.models import log_best_models  # noqa: PLC0415 - torch
 
     try:

@@ -41,7 +41,7 @@ your own parts, given as package.module:name (imported from the working director
 Code is loaded from these names and from nowhere else.
 
 environment, below the flags: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME, RAY_ADDRESS
-exit codes: 0 done, 1 every trial failed, 2 bad input (one line says what), 130 interrupted
+exit codes: 0 done, 1 every trial failed or no report, 2 bad input (one line says what), 130 interrupted
 """
 #: Characters of a dataset's name in a study's.
 MAX_LABEL = 40

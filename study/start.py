@@ -22,7 +22,7 @@ def run_study(study: Study, options: Options, *, started: float) -> int:
         started: When the command was typed, on ``time.monotonic``.
 
     Returns:
-        The exit code: 0, 1 if no trial ended well, 130 if interrupted.
+        The exit code: 0, 1 if every trial failed or no report could be built, 130 if interrupted.
 
     Raises:
         InputError: If something the user gave cannot work; nothing is left behind.
@@ -38,9 +38,10 @@ def run_study(study: Study, options: Options, *, started: float) -> int:
                 preparing = early or beside.submit(_prepare, study, options)
                 phases, dataset, store = preparing.result()
                 outcome = phases.run_trials(study, options, dataset, store, slots=slots, started=started)
-        from study.conclusion import conclude  # noqa: PLC0415 - statistics, figures and torch, needed now, not before
+    # From here on nothing takes the study's folder away again.
+    from study.conclusion import conclude  # noqa: PLC0415 - statistics and figures, needed now, not before
 
-        return conclude(options, dataset, outcome, store)
+    return conclude(options, dataset, outcome, store)
 
 
 def load_data(study: Study, options: Options) -> Dataset:
