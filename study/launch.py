@@ -9,12 +9,11 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
 
 from analysis.address import redact, resolve_tracking_uri
 from search_spaces.arms import Study
 from search_spaces.table import SPACES, load_space
-from study.options import Options, parse_duration
+from study.options import DEFAULT_PRECISION, DEFAULT_SCHEDULE, OneLineParser, Options, parse_duration
 from trainables.config import PRECISIONS, SCHEDULES, InputError
 
 DESCRIPTION = """\
@@ -47,15 +46,9 @@ exit codes: 0 done, 1 every trial failed or no report, 2 bad input (one line say
 MAX_LABEL = 40
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One clear line, without the usage in front of it."""
-        raise InputError(message[:1].upper() + message[1:])
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = _Parser(
+    parser = OneLineParser(
         prog="python -m study.launch",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -93,8 +86,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     data.add_argument("--augment", action="store_true", help="random crops and flips")
     data.add_argument("--model", metavar="NAME", help="mlp, convnet, resnet18 or module:name (default: the space's)")
-    data.add_argument("--precision", choices=PRECISIONS, default="fp32", help="bf16: autocast to bfloat16")
-    data.add_argument("--schedule", choices=SCHEDULES, default="constant", help="learning rate over a trial's epochs")
+    data.add_argument("--precision", choices=PRECISIONS, default=DEFAULT_PRECISION, help="bf16: autocast to bfloat16")
+    data.add_argument(
+        "--schedule", choices=SCHEDULES, default=DEFAULT_SCHEDULE, help="learning rate over a trial's epochs"
+    )
 
     budget = parser.add_argument_group("the budget")
     budget.add_argument("--trials", type=int, metavar="N", help="search trials per arm (default: the space's)")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from search_spaces.arms import NAME
 from trainables.config import InputError
@@ -13,6 +15,16 @@ from trainables.config import InputError
 NUMBER = r"\d+(?:\.\d+)?"
 DURATION = re.compile(rf"(?:({NUMBER})h)?(?:({NUMBER})m)?(?:({NUMBER})s)?")
 MAX_NAME = 100
+DEFAULT_PRECISION = "fp32"
+DEFAULT_SCHEDULE = "constant"
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A command line whose refusals are one line like every other."""
+
+    def error(self, message: str) -> NoReturn:
+        """One clear line, without the usage in front of it."""
+        raise InputError(message[:1].upper() + message[1:])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +55,8 @@ class Options:
     imbalance: float | None = None
     augment: bool = False
     model: str | None = None
-    precision: str = "fp32"
-    schedule: str = "constant"
+    precision: str = DEFAULT_PRECISION
+    schedule: str = DEFAULT_SCHEDULE
     device: str = "cpu"
     cpus_per_trial: float = 1.0
     gpus_per_trial: float = 0.0

@@ -22,7 +22,7 @@ from study.ledger import CONFIRM, FAILED, INTERRUPTED, SEARCH, Ledger, Request, 
 from study.options import Options
 from study.progress import Progress
 from study.protocol import constraints_sha256, describe_study
-from study.schedule import REDUCTION_FACTOR, ArmScheduler, RungPlan, plan_rungs
+from study.schedule import REDUCTION_FACTOR, ArmScheduler, RungPlan, plan_rungs, schedule_of
 from study.search import JOINT, StudySearcher, build_searches
 from study.tracking import MlflowCallback, MlflowRecord, check_name_is_free, connect, start_study_run
 from trainables.config import Scalar
@@ -82,7 +82,7 @@ def run_trials(
         slots: Trials that can run at once.
         started: When the command was typed, on ``time.monotonic``.
     """
-    plan = plan_rungs(study, stopping=options.stopping, schedule=options.schedule)
+    plan = plan_rungs(study, stopping=options.stopping, schedule=schedule_of(study))
     protocol = describe_study(study, options, dataset, describe_rungs(plan))
     client = store.client
     parent = start_study_run(client, store.experiment_id, options.name, _study_tags(options, protocol), protocol)

@@ -15,7 +15,7 @@ from study.budget import FINAL_SECONDS, OVERHEAD_SECONDS
 from study.options import Options
 from study.phases import describe_rungs
 from study.protocol import delta_points
-from study.schedule import plan_rungs
+from study.schedule import plan_rungs, schedule_of
 from trainables.config import Scalar, TrialConfig
 from trainables.data import Dataset
 from trainables.loop import load_resident, run_epoch, start_training
@@ -44,7 +44,7 @@ def plan_lines(study: Study, options: Options, dataset: Dataset) -> Iterable[str
     yield "Nuisance hyperparameters, tuned in every arm unless it says where:"
     yield from _parameter_lines(study)
     yield ""
-    plan = plan_rungs(study, stopping=options.stopping, schedule=options.schedule)
+    plan = plan_rungs(study, stopping=options.stopping, schedule=schedule_of(study))
     rungs = describe_rungs(plan)
     if plan is None:
         yield "stopping  none: every trial trains to its end"

@@ -10,9 +10,10 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
+from study.options import OneLineParser
 from trainables.config import InputError
 
 if TYPE_CHECKING:
@@ -62,15 +63,9 @@ class Images:
     class_names: tuple[str, ...] | None
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One clear line, without the usage in front of it."""
-        raise InputError(message[:1].upper() + message[1:])
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = _Parser(
+    parser = OneLineParser(
         prog="python -m study.predict",
         description=DESCRIPTION,
         epilog=EPILOG,

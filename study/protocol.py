@@ -13,11 +13,13 @@ from typing import Any
 
 from search_spaces.arms import Arm, Study, describe, with_fixed
 from study.confirm import confirm_seeds
-from study.options import Options
+from study.options import DEFAULT_PRECISION, DEFAULT_SCHEDULE, Options
 from trainables.config import InputError, Scalar
 from trainables.data import Dataset, split_indices
 
 SCHEMA = 1
+# A flag that was not given leaves to a space what the space fixes itself; these hold where neither says anything.
+_DEFAULTS: dict[str, Scalar] = {"precision": DEFAULT_PRECISION, "schedule": DEFAULT_SCHEDULE}
 #: The smallest difference that matters, in accuracy points, where the benchmark is nearly solved; else one point.
 DELTAS = {"mnist": 0.2, "fashion-mnist": 0.5, "kmnist": 0.5, "svhn": 0.5}
 DEFAULT_DELTA = 1.0
@@ -36,12 +38,14 @@ def resolve_study(space: Study, options: Options) -> Study:
         study = _pick_arms(space, options.arms, options.baseline)
     if options.baseline is not None:
         study = replace(study, baseline=study.arm(options.baseline).name)
-    fixed: dict[str, Scalar] = {"precision": options.precision, "schedule": options.schedule}
-    if options.augment:
-        fixed["augment"] = True
-    if options.model is not None:
-        fixed["model"] = options.model
-    study = with_fixed(study, **fixed)
+    given: dict[str, Scalar | None] = {
+        "precision": options.precision if options.precision != DEFAULT_PRECISION else None,
+        "schedule": options.schedule if options.schedule != DEFAULT_SCHEDULE else None,
+        "augment": options.augment or None,
+        "model": options.model,
+    }
+    study = with_fixed(study, **{key: value for key, value in given.items() if value is not None})
+    study = replace(study, arms=tuple(replace(arm, fixed={**_DEFAULTS, **arm.fixed}) for arm in study.arms))
     controls = {
         arm: like
         for arm, like in study.controls.items()

@@ -44,6 +44,11 @@ class RungPlan:
         return rungs
 
 
+def schedule_of(study: Study) -> str:
+    """``cosine`` if any arm's learning rate follows it: then all arms' trials meet at fractions of their epochs."""
+    return "cosine" if any(arm.fixed.get("schedule") == "cosine" for arm in study.arms) else "constant"
+
+
 def plan_rungs(study: Study, *, stopping: str, schedule: str) -> RungPlan | None:
     """The rungs of a study, or None where nothing is stopped.
 

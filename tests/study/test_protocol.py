@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces.arms import Arm, Categorical, Parameter, Study
+from search_spaces.arms import Arm, Categorical, Parameter, Study, with_fixed
 from search_spaces.full import STUDY as FULL
 from study.options import Options
 from study.protocol import constraints_sha256, delta_points, describe_study, git_state, resolve_study, versions
+from study.schedule import schedule_of
 from trainables.config import InputError, TrialConfig
 from trainables.data import load_dataset
 
@@ -276,3 +277,15 @@ def test_digest_of_the_constraints_follows_the_pins_or_the_installed_versions(tm
     (tmp_path / "constraints.txt").write_text("torch==2\n")
     assert len({installed, pinned, constraints_sha256()}) == 3
     assert len(pinned) == 64
+
+
+def test_what_a_space_fixes_itself_stays_unless_a_flag_says_otherwise():
+    own = with_fixed(FULL, schedule="cosine", precision="bf16")
+    kept = resolve_study(own, an_options())
+    assert {(arm.fixed["schedule"], arm.fixed["precision"]) for arm in kept.arms} == {("cosine", "bf16")}
+    assert schedule_of(kept) == "cosine"
+    plain = resolve_study(FULL, an_options())
+    assert {(arm.fixed["schedule"], arm.fixed["precision"]) for arm in plain.arms} == {("constant", "fp32")}
+    assert schedule_of(plain) == "constant"
+    flagged = resolve_study(FULL, an_options(schedule="cosine", precision="bf16"))
+    assert {(arm.fixed["schedule"], arm.fixed["precision"]) for arm in flagged.arms} == {("cosine", "bf16")}
