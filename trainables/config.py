@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard
 
 Scalar = bool | int | float | str
 
@@ -21,6 +21,8 @@ ARCHITECTURE = ("activation", "hidden_layers", "width")
 REDUCTIONS = ("mean", "sum")
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("fp32", "bf16")
+#: Keys that the flat form leaves out at their default: they came later, and older records stay comparable.
+_LEFT_OUT_AT_DEFAULT = ("init_std", "imbalance", "second_optimizer", "switch_epoch")
 
 
 class InputError(ValueError):
@@ -64,6 +66,12 @@ class TrialConfig:
         schedule: Learning-rate schedule over the trial's epochs: ``constant`` or ``cosine``.
         precision: ``fp32``, or ``bf16`` for autocast to bfloat16.
         augment: Whether training images are cropped and flipped at random.
+        init_std: Standard deviation of the normal distribution that every weight (a parameter of two dimensions or
+            more) starts from, biases staying as the model draws them; 0 leaves everything to the model.
+        imbalance: Ratio >= 1 of the commonest to the rarest class that the training split is thinned to, along an
+            exponential tail; 1 keeps all of it. Validation and test split are never thinned.
+        second_optimizer: Takes over from ``optimizer``, with a fresh state, once ``switch_epoch`` epochs are over.
+        switch_epoch: Epochs under the first optimizer, from 1 to ``epochs`` − 1; 0 without a second one.
 
     Raises:
         InputError: If a value breaks its rule.
@@ -79,6 +87,10 @@ class TrialConfig:
     schedule: str = "constant"
     precision: str = "fp32"
     augment: bool = False
+    init_std: float = 0.0
+    imbalance: float = 1.0
+    second_optimizer: Component | None = None
+    switch_epoch: int = 0
 
     def __post_init__(self) -> None:
         for key in ("batch_size", "epochs"):
@@ -92,17 +104,36 @@ class TrialConfig:
                 raise InputError(f"`{key}` must be one of {', '.join(choices)}; got {getattr(self, key)!r}.")
         if not isinstance(self.augment, bool):
             raise InputError(f"`augment` must be True or False; got {self.augment!r}.")
-        rate = self.optimizer.params.get("learning_rate")
-        if rate is None:
-            raise InputError(f"`optimizer.learning_rate` is missing for the optimizer {self.optimizer.name!r}.")
-        if isinstance(rate, (bool, str)) or not math.isfinite(rate) or rate <= 0:
-            raise InputError(f"`optimizer.learning_rate` must be a finite number > 0; got {rate!r}.")
+        for key, least in (("init_std", 0), ("imbalance", 1)):
+            value = getattr(self, key)
+            if not _is_number(value) or value < least:
+                raise InputError(f"`{key}` must be a finite number >= {least}; got {value!r}.")
+        _check_learning_rate("optimizer", self.optimizer)
+        self._check_switch()
+
+    def _check_switch(self) -> None:
+        switch = self.switch_epoch
+        if not isinstance(switch, int) or isinstance(switch, bool) or switch < 0:
+            raise InputError(f"`switch_epoch` must be an integer >= 0; got {switch!r}.")
+        if self.second_optimizer is None:
+            if switch > 0:
+                raise InputError(f"`switch_epoch` {switch} needs a `second_optimizer`; got none.")
+            return
+        if not 1 <= switch < self.epochs:
+            rule = f"an integer >= 1 and below `epochs` ({self.epochs})"
+            raise InputError(f"`switch_epoch` must be {rule} where there is a `second_optimizer`; got {switch}.")
+        _check_learning_rate("second_optimizer", self.second_optimizer)
 
     def to_flat(self) -> dict[str, Scalar]:
-        """The flat form: one scalar per key, components as ``name`` and ``name.parameter``."""
+        """The flat form: one scalar per key, components as ``name`` and ``name.parameter``.
+
+        ``init_std``, ``imbalance``, ``second_optimizer`` and ``switch_epoch`` are left out at their defaults.
+        """
         flat: dict[str, Scalar] = {}
         for spec in fields(self):
             value = getattr(self, spec.name)
+            if spec.name in _LEFT_OUT_AT_DEFAULT and value == spec.default:
+                continue
             if not isinstance(value, Component):
                 flat[spec.name] = value
                 continue
@@ -120,7 +151,7 @@ class TrialConfig:
             InputError: If a key is unknown or missing, or a value breaks its rule.
         """
         names = {spec.name for spec in fields(cls)}
-        params: dict[str, dict[str, Scalar]] = {"loss": {}, "optimizer": {}, "model": {}}
+        params: dict[str, dict[str, Scalar]] = {"loss": {}, "optimizer": {}, "second_optimizer": {}, "model": {}}
         plain: dict[str, Any] = {}
         for key, value in flat.items():
             head, dot, tail = key.partition(".")
@@ -131,14 +162,30 @@ class TrialConfig:
             elif not dot and key in names:
                 plain[key] = value
             else:
-                known = ", ".join([*sorted(names), *ARCHITECTURE, "loss.*", "optimizer.*", "model.*"])
+                known = ", ".join([*sorted(names), *ARCHITECTURE, *(f"{part}.*" for part in params)])
                 raise InputError(f"Unknown key {key!r} in a trial's configuration; known: {known}.")
-        missing = [name for name in ("loss", "optimizer", "model", "batch_size", "epochs") if name not in plain]
+        required = ["loss", "optimizer", "model", "batch_size", "epochs"]
+        if params["second_optimizer"]:
+            required.append("second_optimizer")
+        missing = [name for name in required if name not in plain]
         if missing:
             raise InputError(f"A trial's configuration lacks {', '.join(missing)}.")
         for part, parameters in params.items():
-            plain[part] = Component(str(plain[part]), parameters)
+            if part in plain:
+                plain[part] = Component(str(plain[part]), parameters)
         return cls(**plain)
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_learning_rate(key: str, component: Component) -> None:
+    rate = component.params.get("learning_rate")
+    if rate is None:
+        raise InputError(f"`{key}.learning_rate` is missing for the optimizer {component.name!r}.")
+    if not _is_number(rate) or rate <= 0:
+        raise InputError(f"`{key}.learning_rate` must be a finite number > 0; got {rate!r}.")
 
 
 def resolve(kind: str, name: str, table: Mapping[str, Any]) -> Any:

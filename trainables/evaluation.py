@@ -36,6 +36,8 @@ def final_evaluation(
 ) -> FinalEvaluation:
     """Test metrics, calibration, corruption curves, and the training split in evaluation mode.
 
+    The test metrics are those that ``look_at_test`` would see after the same epoch.
+
     Args:
         state: The trial after its last epoch.
         data: The data it was trained on.
@@ -63,6 +65,7 @@ def final_evaluation(
         "test_corruption_area": drop_area(clean_accuracy, gaussian["severities"], gaussian["accuracy"]),
         "train_eval_accuracy": train["accuracy"],
         "train_eval_nll": train["nll"],
+        "train_eval_loss": train["loss"],
     }
     confusion = confusion_matrix(logits.argmax(dim=1), data.test_labels, data.num_classes)
     reliability = {

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,12 +21,18 @@ from trainables.config import TrialConfig
 from trainables.data import Dataset, split_indices
 from trainables.losses import build_loss
 from trainables.metrics import split_metrics
-from trainables.models import build_model
+from trainables.models import build_model, redraw_weights
 from trainables.optimizers import build_optimizer, build_schedule
+from trainables.subsets import thin_split
 
-EVALUATION_BATCH = 2048
+#: Images evaluated at once. On a CPU a convolution's activations stay in the cache only if they are few, and at 2048
+#: it takes twice as long; a GPU wants to be filled.
+CPU_EVALUATION_BATCH, EVALUATION_BATCH = 256, 2048
+#: What may be looked at after each epoch: the test split, and the same images under normal noise.
+LOOKS = ("test", "noise")
+_NOISY_QUANTITIES = ("loss", "nll", "accuracy")
 # Offsets keep the streams of one seed apart.
-_ORDER_STREAM, _AUGMENTATION_STREAM = 1, 2
+_ORDER_STREAM, _AUGMENTATION_STREAM, _NOISE_STREAM = 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -105,20 +112,26 @@ def start_training(
     Args:
         config: The trial.
         data: The data, on the device that trains.
-        split: Train and validation indices if the caller has them already; else drawn from the seed.
+        split: What :func:`draw_split` gives for the seed and the imbalance, if the caller has it already.
     """
-    train_indices, val_indices = split or draw_split(data.labels, config.seed)
+    train_indices, val_indices = split or draw_split(data.labels, config.seed, config.imbalance)
     torch.manual_seed(config.seed)  # initialisation and dropout use torch's global generator
-    model = build_model(config.model, data.input_shape, data.num_classes).to(data.device)
+    model = build_model(config.model, data.input_shape, data.num_classes)
+    if config.init_std > 0:
+        redraw_weights(model, config.init_std)  # before the model moves: the weights do not depend on the device
+    model = model.to(data.device)
     if any(isinstance(module, nn.Conv2d) for module in model.modules()):
         model = model.to(memory_format=torch.channels_last)
+    if config.second_optimizer is not None:
+        # Built again when its time comes; a parameter that it does not take must not cost the epochs until then.
+        build_optimizer(config.second_optimizer, model.parameters())
     optimizer = build_optimizer(config.optimizer, model.parameters())
     return TrainingState(
         config=config,
         model=model,
         loss=build_loss(config.loss, num_classes=data.num_classes),
         optimizer=optimizer,
-        schedule=build_schedule(optimizer, config.schedule, config.epochs),
+        schedule=build_schedule(optimizer, config.schedule, config.switch_epoch or config.epochs),
         order=torch.Generator().manual_seed(config.seed * 16 + _ORDER_STREAM),
         augmentation=torch.Generator(data.device).manual_seed(config.seed * 16 + _AUGMENTATION_STREAM),
         train_indices=train_indices,
@@ -126,21 +139,43 @@ def start_training(
     )
 
 
-def draw_split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """The train and validation indices of a seed, on the labels' device."""
-    train, val = split_indices(labels.cpu().numpy(), seed=seed)
+def draw_split(labels: Tensor, seed: int, imbalance: float = 1.0) -> tuple[Tensor, Tensor]:
+    """The train and validation indices of a seed, on the labels' device; ``imbalance`` thins the training ones."""
+    array = labels.cpu().numpy()
+    train, val = split_indices(array, seed=seed)
+    train = thin_split(train, array, imbalance, seed)
     return torch.from_numpy(train).to(labels.device), torch.from_numpy(val).to(labels.device)
 
 
-def run_epoch(state: TrainingState, data: ResidentData) -> dict[str, float]:
+def switch_optimizer(state: TrainingState) -> None:
+    """Let the second optimizer take over: no momentum or moment of the first survives, the weights do.
+
+    Each optimizer's schedule spans its own epochs: the first part of such a trial is to the bit a trial of
+    ``switch_epoch`` epochs, and a cosine starts anew at the second's learning rate.
+    """
+    config = state.config
+    assert config.second_optimizer is not None
+    state.optimizer = build_optimizer(config.second_optimizer, state.model.parameters())
+    state.schedule = build_schedule(state.optimizer, config.schedule, config.epochs - config.switch_epoch)
+
+
+def run_epoch(state: TrainingState, data: ResidentData, *, watch: Collection[str] = ()) -> dict[str, float]:
     """Train one epoch, then evaluate on the validation split: one row of the record.
 
+    Args:
+        state: The trial; moves on by an epoch.
+        data: What it is trained on.
+        watch: Which of ``LOOKS`` to take after the epoch. Looking changes nothing of the trial and is not part of
+            ``epoch_seconds``.
+
     Returns:
-        ``train_*`` (running, in training mode), ``val_*``, ``learning_rate``, ``epoch_seconds`` and
-        ``diverged``; what is not finite is left out. After a non-finite loss ``val_accuracy`` is at chance and
-        ``diverged`` is 1, so that whoever ranks trials ranks it last instead of stumbling over a NaN.
+        ``train_*`` (running, in training mode), ``val_*``, what :func:`look_at_test` saw, ``learning_rate``,
+        ``epoch_seconds`` and ``diverged``; what is not finite is left out. After a non-finite loss ``val_accuracy``
+        is at chance and ``diverged`` is 1, so that whoever ranks trials ranks it last instead of stumbling over a NaN.
     """
     started = time.perf_counter()
+    if 0 < state.config.switch_epoch == state.epoch:
+        switch_optimizer(state)
     learning_rate = state.optimizer.param_groups[0]["lr"]
     train = train_epoch(state, data)
     val = evaluate(state, data, data.images, data.labels, state.val_indices)
@@ -149,10 +184,38 @@ def run_epoch(state: TrainingState, data: ResidentData) -> dict[str, float]:
     diverged = not all(map(_is_finite, (train["loss"], val["loss"], val["nll"])))
     if diverged:
         row["val_accuracy"] = 1 / data.num_classes
+    seconds = time.perf_counter() - started
+    row |= look_at_test(state, data, watch, diverged=diverged)
     # Training logits may overflow in one batch of an epoch that ends well, so every row is looked through.
     row = {key: value for key, value in row.items() if _is_finite(value)}
-    seconds = time.perf_counter() - started
     return row | {"learning_rate": learning_rate, "epoch_seconds": seconds, "diverged": float(diverged)}
+
+
+def look_at_test(
+    state: TrainingState, data: ResidentData, watch: Collection[str], *, diverged: bool
+) -> dict[str, float]:
+    """The test split after the epoch that has just ended.
+
+    Args:
+        state: The trial.
+        data: What it is trained on.
+        watch: ``test`` for every metric of the test split as ``test_*``; ``noise`` for ``noisy_test_loss``, ``_nll``
+            and ``_accuracy`` of its normalised images plus N(0, 1) in every value, not clipped. That noise depends on
+            the seed and the epoch alone: every arm meets the same, and a restored trial meets it again.
+        diverged: Then the classifier counts as one at chance, and only ``test_accuracy`` has a value.
+    """
+    if diverged:
+        return {"test_accuracy": 1 / data.num_classes} if "test" in watch else {}
+    row: dict[str, float] = {}
+    if "test" in watch:
+        seen = evaluate(state, data, data.test_images, data.test_labels)
+        row |= {f"test_{key}": value for key, value in seen.items()}
+    if "noise" in watch:
+        noise = np.random.default_rng([state.config.seed, state.epoch, _NOISE_STREAM])
+        logits = predict_logits(state, data, data.test_images, noise=noise)
+        seen = split_metrics(logits, data.test_labels, state.loss(logits, data.test_labels))
+        row |= {f"noisy_test_{key}": seen[key] for key in _NOISY_QUANTITIES}
+    return row
 
 
 def train_epoch(state: TrainingState, data: ResidentData) -> dict[str, float]:
@@ -200,15 +263,29 @@ def evaluate(
 
 
 @torch.no_grad()
-def predict_logits(state: TrainingState, data: ResidentData, pixels: Tensor, indices: Tensor | None = None) -> Tensor:
-    """Logits, float32, shape ``(batch, num_classes)``, of raw pixels in [0, 255], in evaluation mode."""
+def predict_logits(
+    state: TrainingState,
+    data: ResidentData,
+    pixels: Tensor,
+    indices: Tensor | None = None,
+    *,
+    noise: np.random.Generator | None = None,
+) -> Tensor:
+    """Logits, float32, shape ``(batch, num_classes)``, of raw pixels in [0, 255], in evaluation mode.
+
+    With ``noise`` every value of the normalised images gets a draw from N(0, 1) added. NumPy draws one after another,
+    so the noise is the same however many images are predicted at once and on whatever device.
+    """
     state.model.eval()
     count = len(pixels) if indices is None else len(indices)
+    size = CPU_EVALUATION_BATCH if pixels.device.type == "cpu" else EVALUATION_BATCH
     parts = []
-    for start in range(0, count, EVALUATION_BATCH):
-        batch = slice(start, start + EVALUATION_BATCH)
-        part = pixels[batch] if indices is None else pixels.index_select(0, indices[batch])
-        parts.append(forward(state.model, data.to_input(part), state.config.precision))
+    for start in range(0, count, size):
+        batch = slice(start, start + size)
+        inputs = data.to_input(pixels[batch] if indices is None else pixels.index_select(0, indices[batch]))
+        if noise is not None:
+            inputs += torch.from_numpy(noise.standard_normal(inputs.shape, dtype=np.float32)).to(inputs.device)
+        parts.append(forward(state.model, inputs, state.config.precision))
     return torch.cat(parts)
 
 

@@ -3,9 +3,10 @@
 All of them work in float32 at least, so that bfloat16 logits from autocast lose nothing more here, and stay finite in
 value and gradient for logits up to ±1e4. Parameter checks look at Python numbers only: nothing waits for the device.
 
-"On probabilities" means on softmax(logits) and "on logits" on the raw outputs, both against the one-hot target and
-averaged over the classes. The two differ a lot: on raw outputs L1 regresses the median of a target that is mostly
-zero and collapses to chance, on probabilities it learns.
+"On probabilities" means on softmax(logits) and "on logits" on the raw outputs, both against the one-hot target. The
+two differ a lot: on raw outputs L1 regresses the median of a target that is mostly zero and collapses to chance, on
+probabilities it learns. Where a loss has a term per class, ``class_reduction`` sums or averages them, which scales the
+gradient by num_classes and nothing else.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.checks import check_number, check_parameters, one_line
-from trainables.config import Component, InputError, resolve
+from trainables.config import REDUCTIONS, Component, InputError, resolve
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -87,95 +88,114 @@ def focal(logits: Tensor, labels: Tensor, *, gamma: float = 2.0) -> Tensor:
     return (-torch.expm1(-entropy)).pow(min(gamma, _LARGEST_EXPONENT)) * entropy
 
 
-def hinge(logits: Tensor, labels: Tensor, *, margin: float = 1.0) -> Tensor:
-    """Multi-class hinge summed over the wrong classes, Σ_{j≠y} max(0, margin − (z_y − z_j)).
+def hinge(logits: Tensor, labels: Tensor, *, margin: float = 1.0, class_reduction: str = "sum") -> Tensor:
+    """Multi-class hinge over the wrong classes, Σ_{j≠y} max(0, margin − (z_y − z_j)).
 
     Args:
         logits: Unnormalised scores, shape ``(batch, num_classes)``.
         labels: Class indices, shape ``(batch,)``, dtype int64.
         margin: Lead of the right class below which a wrong one costs, in units of the logits, > 0.
+        class_reduction: ``sum`` over the classes, or ``mean``: the sum divided by num_classes, as PyTorch does.
 
     Returns:
         Loss per example, shape ``(batch,)``.
 
     Raises:
-        InputError: If ``margin`` is not a finite number > 0.
+        InputError: If ``margin`` is not a finite number > 0 or ``class_reduction`` neither ``sum`` nor ``mean``.
 
     References:
         Weston & Watkins, Support Vector Machines for Multi-Class Pattern Recognition, ESANN 1999.
     """
     check_number("margin", margin, above=0)
+    _check_class_reduction(class_reduction)
     # PyTorch's version is one kernel but averages over the classes.
     mean = F.multi_margin_loss(_at_least_float32(logits), labels, margin=margin, reduction="none")
-    return mean * logits.shape[1]
+    return mean if class_reduction == "mean" else mean * logits.shape[1]
 
 
-def l1(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean absolute error of the softmax probabilities against the one-hot target.
+def l1(logits: Tensor, labels: Tensor, *, class_reduction: str = "mean") -> Tensor:
+    """Absolute error of the softmax probabilities against the one-hot target.
 
     Args:
         logits: Unnormalised scores, shape ``(batch, num_classes)``.
         labels: Class indices, shape ``(batch,)``, dtype int64.
+        class_reduction: ``mean`` or ``sum`` over the classes.
 
     Returns:
-        Loss per example in [0, 2 / num_classes], shape ``(batch,)``.
+        Loss per example, in [0, 2 / num_classes] as a mean and in [0, 2] as a sum, shape ``(batch,)``.
+
+    Raises:
+        InputError: If ``class_reduction`` is neither ``mean`` nor ``sum``.
 
     References:
         Ghosh et al., Robust Loss Functions under Label Noise for Deep Neural Networks, AAAI 2017, arXiv:1712.09482.
     """
     # What the right class lacks the others hold, so the absolute errors add up to 2 (1 - p_y).
-    return torch.expm1(-cross_entropy(logits, labels)) * (-2.0 / logits.shape[1])
+    _check_class_reduction(class_reduction)
+    return torch.expm1(-cross_entropy(logits, labels)) * (-2.0 / (logits.shape[1] if class_reduction == "mean" else 1))
 
 
-def l1_logits(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean absolute error of the raw outputs against the one-hot target.
+def l1_logits(logits: Tensor, labels: Tensor, *, class_reduction: str = "mean") -> Tensor:
+    """Absolute error of the raw outputs against the one-hot target.
 
     Args:
         logits: Raw outputs, shape ``(batch, num_classes)``.
         labels: Class indices, shape ``(batch,)``, dtype int64.
+        class_reduction: ``mean`` or ``sum`` over the classes.
 
     Returns:
         Loss per example, shape ``(batch,)``.
+
+    Raises:
+        InputError: If ``class_reduction`` is neither ``mean`` nor ``sum``.
     """
     outputs = _at_least_float32(logits)
-    return F.l1_loss(outputs, _one_hot(labels, outputs), reduction="none").mean(1)
+    return _over_classes(F.l1_loss(outputs, _one_hot(labels, outputs), reduction="none"), class_reduction)
 
 
-def mse(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean squared error of the softmax probabilities against the one-hot target: the Brier score over num_classes.
+def mse(logits: Tensor, labels: Tensor, *, class_reduction: str = "mean") -> Tensor:
+    """Squared error of the softmax probabilities against the one-hot target; summed it is the Brier score.
 
     Args:
         logits: Unnormalised scores, shape ``(batch, num_classes)``.
         labels: Class indices, shape ``(batch,)``, dtype int64.
+        class_reduction: ``mean`` or ``sum`` over the classes.
 
     Returns:
-        Loss per example in [0, 2 / num_classes], shape ``(batch,)``.
+        Loss per example, in [0, 2 / num_classes] as a mean and in [0, 2] as a sum, shape ``(batch,)``.
+
+    Raises:
+        InputError: If ``class_reduction`` is neither ``mean`` nor ``sum``.
 
     References:
         Brier, Verification of Forecasts Expressed in Terms of Probability, 1950.
     """
-    return mse_logits(_probabilities(logits), labels)
+    return mse_logits(_probabilities(logits), labels, class_reduction=class_reduction)
 
 
-def mse_logits(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean squared error of the raw outputs against the one-hot target.
+def mse_logits(logits: Tensor, labels: Tensor, *, class_reduction: str = "mean") -> Tensor:
+    """Squared error of the raw outputs against the one-hot target.
 
     Args:
         logits: Raw outputs, shape ``(batch, num_classes)``.
         labels: Class indices, shape ``(batch,)``, dtype int64.
+        class_reduction: ``mean`` or ``sum`` over the classes.
 
     Returns:
         Loss per example, without a factor 1/2, shape ``(batch,)``.
+
+    Raises:
+        InputError: If ``class_reduction`` is neither ``mean`` nor ``sum``.
 
     References:
         Hui & Belkin, Evaluation of Neural Architectures Trained with Square Loss vs Cross-Entropy in Classification
         Tasks, ICLR 2021, arXiv:2006.07322 (theirs rescales the right class; this one does not).
     """
     outputs = _at_least_float32(logits)
-    return F.mse_loss(outputs, _one_hot(labels, outputs), reduction="none").mean(1)
+    return _over_classes(F.mse_loss(outputs, _one_hot(labels, outputs), reduction="none"), class_reduction)
 
 
-def smooth_l1(logits: Tensor, labels: Tensor, *, beta: float = 1.0) -> Tensor:
+def smooth_l1(logits: Tensor, labels: Tensor, *, beta: float = 1.0, class_reduction: str = "mean") -> Tensor:
     """Smooth-L1 error of the softmax probabilities against the one-hot target, see `smooth_l1_logits`.
 
     With ``beta`` >= 1 no error of a probability leaves the quadratic part: this is then `mse` over 2 beta.
@@ -184,39 +204,42 @@ def smooth_l1(logits: Tensor, labels: Tensor, *, beta: float = 1.0) -> Tensor:
         logits: Unnormalised scores, shape ``(batch, num_classes)``.
         labels: Class indices, shape ``(batch,)``, dtype int64.
         beta: Error in probability at which the quadratic part ends, > 0.
+        class_reduction: ``mean`` or ``sum`` over the classes.
 
     Returns:
         Loss per example, shape ``(batch,)``.
 
     Raises:
-        InputError: If ``beta`` is not a finite number > 0.
+        InputError: If ``beta`` is not a finite number > 0 or ``class_reduction`` neither ``mean`` nor ``sum``.
 
     References:
         Girshick, Fast R-CNN, ICCV 2015, arXiv:1504.08083.
     """
-    return smooth_l1_logits(_probabilities(logits), labels, beta=beta)
+    return smooth_l1_logits(_probabilities(logits), labels, beta=beta, class_reduction=class_reduction)
 
 
-def smooth_l1_logits(logits: Tensor, labels: Tensor, *, beta: float = 1.0) -> Tensor:
-    """Smooth-L1 error of the raw outputs: d² / (2 beta) where |d| < beta, else |d| − beta / 2, averaged over classes.
+def smooth_l1_logits(logits: Tensor, labels: Tensor, *, beta: float = 1.0, class_reduction: str = "mean") -> Tensor:
+    """Smooth-L1 error of the raw outputs: d² / (2 beta) where |d| < beta, else |d| − beta / 2, over the classes.
 
     Args:
         logits: Raw outputs, shape ``(batch, num_classes)``.
         labels: Class indices, shape ``(batch,)``, dtype int64.
         beta: Absolute error at which the quadratic part ends, > 0.
+        class_reduction: ``mean`` or ``sum`` over the classes.
 
     Returns:
         Loss per example, shape ``(batch,)``.
 
     Raises:
-        InputError: If ``beta`` is not a finite number > 0.
+        InputError: If ``beta`` is not a finite number > 0 or ``class_reduction`` neither ``mean`` nor ``sum``.
 
     References:
         Girshick, Fast R-CNN, ICCV 2015, arXiv:1504.08083.
     """
     check_number("beta", beta, above=0)
     outputs = _at_least_float32(logits)
-    return F.smooth_l1_loss(outputs, _one_hot(labels, outputs), reduction="none", beta=beta).mean(1)
+    terms = F.smooth_l1_loss(outputs, _one_hot(labels, outputs), reduction="none", beta=beta)
+    return _over_classes(terms, class_reduction)
 
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
@@ -275,6 +298,17 @@ def build_loss(component: Component, *, num_classes: int = 3) -> Loss:
 
 def _at_least_float32(logits: Tensor) -> Tensor:
     return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+
+
+def _check_class_reduction(class_reduction: str) -> None:
+    if class_reduction not in REDUCTIONS:
+        raise InputError(f"`class_reduction` must be one of {', '.join(REDUCTIONS)}; got {class_reduction!r}.")
+
+
+def _over_classes(terms: Tensor, class_reduction: str) -> Tensor:
+    """Terms of shape ``(batch, num_classes)`` as one value per example."""
+    _check_class_reduction(class_reduction)
+    return terms.mean(1) if class_reduction == "mean" else terms.sum(1)
 
 
 def _probabilities(logits: Tensor) -> Tensor:

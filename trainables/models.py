@@ -18,10 +18,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 InputShape = tuple[int, int, int]
+#: A parameter of fewer dimensions is a bias or a normalisation's scale.
+_WEIGHT_DIMENSIONS = 2
 
 
 def mlp(
-    input_shape: InputShape, num_classes: int, *, activation: str = "relu", hidden_layers: int = 1, width: int = 128
+    input_shape: InputShape,
+    num_classes: int,
+    *,
+    activation: str = "relu",
+    hidden_layers: int = 1,
+    width: int = 128,
+    last_width: int = 0,
 ) -> nn.Module:
     """A multilayer perceptron on the flattened image.
 
@@ -31,18 +39,21 @@ def mlp(
         activation: A line of ``ACTIVATIONS``, after each hidden layer.
         hidden_layers: How many, >= 1.
         width: Units of each hidden layer, >= 1.
+        last_width: Units of the last hidden layer, >= 1, or 0 for ``width``; where there is one hidden layer it is the
+            last, and ``width`` has no say.
 
     Raises:
         InputError: If a value breaks its rule.
     """
     _check_count("hidden_layers", hidden_layers)
     _check_count("width", width)
+    _check_count("last_width", last_width, least=0)
     channels, height, columns = input_shape
     layers: list[nn.Module] = [nn.Flatten()]
     features = channels * height * columns
-    for _ in range(hidden_layers):
-        layers += [nn.Linear(features, width), build_activation(activation)]
-        features = width
+    for units in [*[width] * (hidden_layers - 1), last_width or width]:
+        layers += [nn.Linear(features, units), build_activation(activation)]
+        features = units
     return nn.Sequential(*layers, nn.Linear(features, num_classes))
 
 
@@ -145,6 +156,16 @@ def build_model(component: Component, input_shape: InputShape, num_classes: int)
     return model
 
 
+def redraw_weights(model: nn.Module, standard_deviation: float) -> None:
+    """Draw every weight from N(0, standard_deviation²), in place, from torch's global generator.
+
+    Weights are the parameters of two dimensions or more; biases and the scales of normalisations keep their values.
+    """
+    for parameter in model.parameters():
+        if parameter.dim() >= _WEIGHT_DIMENSIONS:
+            nn.init.normal_(parameter, std=standard_deviation)
+
+
 def _check_output(name: str, model: nn.Module, input_shape: InputShape, num_classes: int) -> None:
     images = torch.zeros(2, *input_shape)
     modes = [(module, module.training) for module in model.modules()]
@@ -167,6 +188,6 @@ def _check_output(name: str, model: nn.Module, input_shape: InputShape, num_clas
         )
 
 
-def _check_count(name: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(f"`{name}` must be an integer >= 1; got {value!r}.")
+def _check_count(name: str, value: int, *, least: int = 1) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InputError(f"`{name}` must be an integer >= {least}; got {value!r}.")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 TEST_FRACTION = 0.2
 
 # One stream of random numbers for each draw, so that one option does not change what another draws.
-_TEST_STREAM, _IMBALANCE_STREAM, _SUBSET_STREAM = 1, 2, 3
+_TEST_STREAM, _IMBALANCE_STREAM, _SUBSET_STREAM, _TRIAL_IMBALANCE_STREAM = 1, 2, 3, 4
 #: A class needs this many training examples: one to train on and one to validate on.
 _MIN_PER_CLASS = 2
 _MIN_CLASSES = 2
@@ -99,15 +99,45 @@ def check_classes(raw: RawData, name: str) -> None:
 
 
 def make_long_tailed(raw: RawData, imbalance: float, seed: int) -> RawData:
-    """Thin the training part so that class c of C keeps n_max · imbalance^(−c/(C−1)) examples, at least 2."""
+    """Thin the training part to a long tail that every later split shares, see :func:`long_tail`."""
     if not (math.isfinite(imbalance) and imbalance >= 1):
         raise InputError(f"`imbalance` must be a finite number >= 1; got {imbalance}.")
-    num_classes = len(raw.class_names)
+    generator = np.random.default_rng([seed, _IMBALANCE_STREAM])
+    return _training_part(raw, long_tail(raw.train_labels, len(raw.class_names), imbalance, generator))
+
+
+def thin_split(
+    train_indices: NDArray[np.int64], labels: NDArray[np.int64], imbalance: float, seed: int
+) -> NDArray[np.int64]:
+    """A trial's training split thinned to a long tail, see :func:`long_tail`; an imbalance of 1 keeps all of it.
+
+    Args:
+        train_indices: The split, sorted.
+        labels: Labels of all the examples, in which every class occurs.
+        imbalance: Ratio of the commonest to the rarest class, >= 1.
+        seed: Of the trial.
+    """
+    if imbalance == 1:
+        return train_indices
+    generator = np.random.default_rng([seed, _TRIAL_IMBALANCE_STREAM])
+    return train_indices[long_tail(labels[train_indices], int(labels.max()) + 1, imbalance, generator)]
+
+
+def long_tail(
+    labels: NDArray[np.int64], num_classes: int, imbalance: float, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Sorted indices of a long tail: class c of C keeps n_max · imbalance^(−c/(C−1)) examples, at least 2.
+
+    n_max is the largest number that every class can follow; a class with fewer than 2 examples keeps what it has.
+
+    References:
+        Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019, arXiv:1901.05555.
+    """
     profile = imbalance ** (-np.arange(num_classes) / (num_classes - 1))
-    counts = np.bincount(raw.train_labels, minlength=num_classes)
+    counts = np.bincount(labels, minlength=num_classes)
     largest = math.floor(float((counts / profile).min()) + 1e-9)
     kept = np.maximum(np.rint(largest * profile).astype(np.int64), _MIN_PER_CLASS)
-    return _training_part(raw, _draw(raw.train_labels, kept, np.random.default_rng([seed, _IMBALANCE_STREAM])))
+    return _draw(labels, kept, generator)
 
 
 def cut_training_part(raw: RawData, train_size: int, seed: int) -> RawData:

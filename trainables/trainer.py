@@ -14,10 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.config import TrialConfig
+from trainables.config import InputError, TrialConfig
 from trainables.data import Dataset
 from trainables.evaluation import corrupt_test_images, final_evaluation
-from trainables.loop import ResidentData, TrainingState, draw_split, load_resident, run_epoch, start_training
+from trainables.loop import (
+    LOOKS,
+    ResidentData,
+    TrainingState,
+    draw_split,
+    load_resident,
+    run_epoch,
+    start_training,
+    switch_optimizer,
+)
 
 CHECKPOINT_FILE = "trial.pt"
 REPORT_SECONDS = 0.3
@@ -27,7 +36,8 @@ class Trainer:
     """Holds the data once and trains what it is asked to, one trial at a time.
 
     A request holds ``config`` (a flat ``TrialConfig``), ``phase`` (``search``, ``confirm`` or ``control``), ``rungs``
-    (epochs that must be reported as they end) and ``model_path`` (where a confirm trial leaves its weights, or None).
+    (epochs that must be reported as they end), ``model_path`` (where a confirm trial leaves its weights, or None), and
+    possibly ``watch`` (which of ``loop.LOOKS`` to take after each epoch; none if it is left out).
 
     Args:
         dataset: The data.
@@ -40,7 +50,7 @@ class Trainer:
         self._dataset = dataset
         self._device = torch.device(device)
         self._data: ResidentData | None = None
-        self._splits: dict[int, tuple[Tensor, Tensor]] = {}
+        self._splits: dict[tuple[int, float], tuple[Tensor, Tensor]] = {}
         self._corrupted: dict[str, list[Tensor]] | None = None
 
     def begin(self, request: dict[str, Any]) -> None:
@@ -60,7 +70,7 @@ class Trainer:
         rows: list[tuple[int, dict[str, float]]] = []
         result: dict[str, Any] = {}
         while not rows or not (result["done"] or self._at_rung() or time.monotonic() - started > REPORT_SECONDS):
-            row = run_epoch(state, self._resident())
+            row = run_epoch(state, self._resident(), watch=self._looks(state))
             self._seconds += row["epoch_seconds"]
             rows.append((state.epoch, row))
             # ASHA never stops a NaN, so a diverged trial must end itself.
@@ -98,6 +108,8 @@ class Trainer:
         if content["config"] != state.config.to_flat():
             raise ValueError(f"The checkpoint in {folder} belongs to another configuration.")
         state.epoch = content["epoch"]
+        if 0 < state.config.switch_epoch < state.epoch:
+            switch_optimizer(state)
         self._seconds = content["seconds"]
         state.model.load_state_dict(content["model"])
         state.optimizer.load_state_dict(content["optimizer"])
@@ -108,13 +120,22 @@ class Trainer:
 
     def _start(self) -> TrainingState:
         config = TrialConfig.from_flat(self._request["config"])
+        unknown = [look for look in self._request.get("watch", ()) if look not in LOOKS]
+        if unknown:
+            raise InputError(f"`watch` takes {', '.join(LOOKS)}; got {unknown[0]!r}.")
         random.seed(config.seed)  # a user's own part may use any of the global generators
         np.random.seed(config.seed % 2**32)  # noqa: NPY002 - likewise
         data = self._resident()
-        if config.seed not in self._splits:
-            self._splits[config.seed] = draw_split(data.labels, config.seed)
-        self._state = start_training(config, data, self._splits[config.seed])
+        key = config.seed, config.imbalance
+        if key not in self._splits:
+            self._splits[key] = draw_split(data.labels, *key)
+        self._state = start_training(config, data, self._splits[key])
         return self._state
+
+    def _looks(self, state: TrainingState) -> list[str]:
+        """What to watch in the coming epoch; the last one of a confirm trial is looked at by the final evaluation."""
+        final = self._request["phase"] != "search" and state.epoch + 1 == state.config.epochs
+        return [look for look in self._request.get("watch", ()) if not (final and look == "test")]
 
     def _resident(self) -> ResidentData:
         if self._data is None:

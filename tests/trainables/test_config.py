@@ -45,19 +45,43 @@ keys = st.from_regex(r"[a-z_]{1,12}", fullmatch=True)
 params = st.dictionaries(keys, scalars, max_size=4)
 rates = st.floats(min_value=0, exclude_min=True, allow_infinity=False) | st.integers(1, 10**6)
 optimizers = st.builds(lambda name, more, rate: Component(name, {**more, "learning_rate": rate}), names, params, rates)
+
+
+def build_config(first_epochs, more_epochs, second_optimizer, **fields):
+    if second_optimizer is None or more_epochs == 0:
+        return TrialConfig(epochs=first_epochs, **fields)
+    switch = {"second_optimizer": second_optimizer, "switch_epoch": first_epochs}
+    return TrialConfig(epochs=first_epochs + more_epochs, **switch, **fields)
+
+
 configs = st.builds(
-    TrialConfig,
+    build_config,
     loss=st.builds(Component, names, params),
     optimizer=optimizers,
     model=st.builds(Component, names, params | st.dictionaries(st.sampled_from(ARCHITECTURE), scalars)),
     batch_size=st.integers(min_value=1),
-    epochs=st.integers(min_value=1),
+    first_epochs=st.integers(min_value=1),
+    more_epochs=st.integers(min_value=0),
+    second_optimizer=st.none() | optimizers,
+    init_std=st.floats(min_value=0, allow_infinity=False),
+    imbalance=st.floats(min_value=1, allow_infinity=False),
     seed=st.integers(min_value=0),
     reduction=st.sampled_from(REDUCTIONS),
     schedule=st.sampled_from(SCHEDULES),
     precision=st.sampled_from(PRECISIONS),
     augment=st.booleans(),
 )
+
+
+#: Keys that the flat form leaves out at their default.
+LATER = {
+    "init_std": 0.01,
+    "imbalance": 100.0,
+    "second_optimizer": "adam",
+    "second_optimizer.learning_rate": 0.001,
+    "second_optimizer.weight_decay": 0.1,
+    "switch_epoch": 4,
+}
 
 
 def without(*left_out):
@@ -97,6 +121,49 @@ def test_a_configuration_survives_pickling(config):
 
 def test_the_flat_form_writes_the_architecture_without_a_prefix():
     assert TrialConfig.from_flat(FLAT).to_flat() == FLAT
+
+
+def test_later_keys_come_back_and_are_left_out_at_their_defaults():
+    config = TrialConfig.from_flat(FLAT | LATER)
+    assert config.to_flat() == FLAT | LATER
+    assert config.second_optimizer == Component("adam", {"learning_rate": 0.001, "weight_decay": 0.1})
+    assert (config.init_std, config.imbalance, config.switch_epoch) == (0.01, 100.0, 4)
+    defaults = TrialConfig.from_flat(FLAT | {"init_std": 0.0, "imbalance": 1.0, "switch_epoch": 0})
+    assert defaults == TrialConfig.from_flat(FLAT)
+    assert defaults.second_optimizer is None
+    assert defaults.to_flat() == FLAT
+
+
+@pytest.mark.parametrize("key", ["init_std", "imbalance"])
+def test_each_later_key_is_written_when_it_alone_is_set(key):
+    flat = FLAT | {key: LATER[key]}
+    assert TrialConfig.from_flat(flat).to_flat() == flat
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"switch_epoch": 0}, "an integer >= 1 and below `epochs` (10) where there is a `second_optimizer`; got 0."),
+        ({"switch_epoch": 10}, "an integer >= 1 and below `epochs` (10) where there is a `second_optimizer`; got 10."),
+        ({"epochs": 1, "switch_epoch": 1}, "below `epochs` (1) where there is a `second_optimizer`; got 1."),
+        ({"second_optimizer.learning_rate": 0.0}, "`second_optimizer.learning_rate` must be a finite number > 0; got"),
+        ({"second_optimizer.learning_rate": "1"}, "`second_optimizer.learning_rate` must be a finite number > 0; got"),
+    ],
+)
+def test_a_switch_that_breaks_its_rule_is_refused(changes, message):
+    with pytest.raises(InputError) as refused:
+        TrialConfig.from_flat(FLAT | LATER | changes)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_switch_needs_both_its_keys_and_a_learning_rate():
+    with pytest.raises(InputError, match=r"^`switch_epoch` 4 needs a `second_optimizer`; got none\.$"):
+        TrialConfig.from_flat(FLAT | {"switch_epoch": 4})
+    with pytest.raises(InputError, match=r"^A trial's configuration lacks second_optimizer\.$"):
+        TrialConfig.from_flat(FLAT | {"second_optimizer.learning_rate": 0.1, "switch_epoch": 4})
+    with pytest.raises(InputError, match=r"^`second_optimizer\.learning_rate` is missing for the optimizer 'adam'\.$"):
+        TrialConfig.from_flat(FLAT | {"second_optimizer": "adam", "switch_epoch": 4})
 
 
 def test_a_prefixed_architecture_key_means_the_same():
@@ -139,6 +206,15 @@ def test_parameters_of_a_component_cannot_be_changed():
         ("schedule", "linear", "`schedule` must be one of constant, cosine; got 'linear'."),
         ("precision", "fp16", "`precision` must be one of fp32, bf16; got 'fp16'."),
         ("augment", "no", "`augment` must be True or False; got 'no'."),
+        ("init_std", -0.1, "`init_std` must be a finite number >= 0; got -0.1."),
+        ("init_std", float("inf"), "`init_std` must be a finite number >= 0; got inf."),
+        ("init_std", True, "`init_std` must be a finite number >= 0; got True."),
+        ("imbalance", 0.99, "`imbalance` must be a finite number >= 1; got 0.99."),
+        ("imbalance", float("nan"), "`imbalance` must be a finite number >= 1; got nan."),
+        ("imbalance", "10", "`imbalance` must be a finite number >= 1; got '10'."),
+        ("switch_epoch", -1, "`switch_epoch` must be an integer >= 0; got -1."),
+        ("switch_epoch", 2.0, "`switch_epoch` must be an integer >= 0; got 2.0."),
+        ("switch_epoch", True, "`switch_epoch` must be an integer >= 0; got True."),
         ("optimizer.learning_rate", 0.0, "`optimizer.learning_rate` must be a finite number > 0; got 0.0."),
         ("optimizer.learning_rate", -0.1, "`optimizer.learning_rate` must be a finite number > 0; got -0.1."),
         ("optimizer.learning_rate", float("nan"), "`optimizer.learning_rate` must be a finite number > 0; got nan."),
@@ -176,7 +252,9 @@ def test_an_unknown_key_is_named_with_the_known_ones(key):
     with pytest.raises(InputError) as refused:
         TrialConfig.from_flat({**FLAT, key: 1})
     assert str(refused.value).startswith(f"Unknown key {key!r} in a trial's configuration; known: augment, batch_size")
-    assert str(refused.value).endswith("activation, hidden_layers, width, loss.*, optimizer.*, model.*.")
+    assert str(refused.value).endswith(
+        "activation, hidden_layers, width, loss.*, optimizer.*, second_optimizer.*, model.*."
+    )
 
 
 def test_resolve_gives_the_entry_of_the_table():

@@ -13,7 +13,7 @@ from trainables.config import TrialConfig
 from trainables.corruptions import CORRUPTIONS, SEVERITIES, corrupted_images
 from trainables.data import load_dataset
 from trainables.evaluation import CORRUPTION_SEED, corrupt_test_images, final_evaluation
-from trainables.loop import load_resident, run_epoch, start_training
+from trainables.loop import load_resident, look_at_test, run_epoch, start_training
 
 FLAT = {
     "loss": "mse",
@@ -86,6 +86,7 @@ def test_the_metrics_are_exactly_those_of_the_record(final):
         "test_corruption_area",
         "train_eval_accuracy",
         "train_eval_nll",
+        "train_eval_loss",
     }
     assert all(isinstance(value, float) and math.isfinite(value) for value in final.metrics.values())
 
@@ -150,6 +151,14 @@ def test_the_training_split_is_measured_without_the_validation_examples(final, t
     nll = torch.nn.functional.cross_entropy(logits[train], labels[train]).item()
     assert final.metrics["train_eval_accuracy"] == pytest.approx(accuracy)
     assert final.metrics["train_eval_nll"] == pytest.approx(nll, rel=1e-4)
+    errors = torch.softmax(logits[train], dim=1) - torch.nn.functional.one_hot(labels[train], 10)
+    assert final.metrics["train_eval_loss"] == pytest.approx(errors.square().mean().item(), rel=1e-4)
+
+
+def test_the_test_metrics_are_those_that_watching_would_have_seen(final, trained, data):
+    seen = look_at_test(trained, data, ["test"], diverged=False)
+    assert seen.items() <= final.metrics.items()
+    assert set(seen) == {"test_loss", "test_nll", "test_accuracy", *(f"test_{key}" for key in AVERAGED)}
 
 
 def test_corruption_curves_are_the_accuracies_on_the_corrupted_test_images(final, trained, data):

@@ -15,9 +15,18 @@ from torch import nn
 from torch.nn import functional as F
 
 import trainables.loop
-from trainables.config import TrialConfig
+from trainables.config import InputError, TrialConfig
 from trainables.data import load_dataset, split_indices
-from trainables.loop import batches, draw_split, load_resident, predict_logits, run_epoch, start_training, train_epoch
+from trainables.loop import (
+    LOOKS,
+    batches,
+    draw_split,
+    load_resident,
+    predict_logits,
+    run_epoch,
+    start_training,
+    train_epoch,
+)
 from trainables.losses import LOSSES
 
 FLAT = {
@@ -255,6 +264,212 @@ def test_a_split_that_the_caller_has_is_used(data):
     assert torch.equal(start(data, seed=7).val_indices, split[1])
 
 
+def named_parameters(state):
+    return {name: parameter.detach().clone() for name, parameter in state.model.named_parameters()}
+
+
+@pytest.mark.parametrize("model", ["mlp", "convnet"])
+def test_a_given_deviation_decides_the_weights_and_leaves_the_biases_to_the_model(data, model):
+    own, drawn = (named_parameters(start(data, model=model, init_std=std)) for std in (0.0, 0.01))
+    for name, parameter in drawn.items():
+        assert torch.equal(parameter, own[name]) == name.endswith("bias")
+    flat = torch.cat([parameter.flatten() for name, parameter in drawn.items() if name.endswith("weight")])
+    bounds = 4 / math.sqrt(len(flat))  # four standard errors
+    assert flat.mean().item() / 0.01 == pytest.approx(0, abs=bounds)
+    assert flat.std().item() / 0.01 == pytest.approx(1, abs=bounds)
+    assert (flat.abs() < 0.01).double().mean().item() == pytest.approx(0.6827, abs=bounds)  # and they are normal
+
+
+def test_given_deviations_scale_the_same_draws_and_a_seed_gives_every_arm_the_same(data):
+    small, large = (named_parameters(start(data, init_std=std)) for std in (0.01, 0.02))
+    other_arm = start(data, init_std=0.01, loss="hinge", optimizer="adam", activation="selu", reduction="sum")
+    for name, parameter in named_parameters(other_arm).items():
+        assert torch.equal(parameter, small[name])
+        torch.testing.assert_close(large[name], small[name] if name.endswith("bias") else 2 * small[name])
+    other_seed = named_parameters(start(data, init_std=0.01, seed=2))
+    assert not torch.equal(other_seed["1.weight"], small["1.weight"])
+
+
+def test_a_deviation_changes_neither_the_split_nor_the_order(data):
+    plain, drawn = start(data), start(data, init_std=0.01)
+    assert torch.equal(plain.train_indices, drawn.train_indices)
+    assert torch.equal(plain.order.get_state(), drawn.order.get_state())
+
+
+def test_an_imbalance_thins_the_training_split_alone(data):
+    whole, tailed = start(data), start(data, imbalance=4.0)
+    assert torch.equal(tailed.val_indices, whole.val_indices)
+    assert set(tailed.train_indices.tolist()) < set(whole.train_indices.tolist())
+    counts = torch.bincount(data.labels[tailed.train_indices]).tolist()
+    assert counts == [round(counts[0] * 4 ** (-label / 9)) for label in range(10)]
+    assert counts[0] == 4 * counts[-1]
+    assert torch.equal(start(data, imbalance=4.0, loss="hinge").train_indices, tailed.train_indices)
+    other = start(data, imbalance=4.0, seed=2)
+    assert not torch.equal(other.train_indices, tailed.train_indices)
+
+
+def test_a_trial_with_an_imbalance_trains_on_what_is_left(data):
+    state = start(data, imbalance=4.0, batch_size=1000)
+    logits, labels = predict_logits(state, data, data.images, state.train_indices), data.labels[state.train_indices]
+    row = run_epoch(state, data)
+    assert row["train_nll"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+
+
+SWITCHING = {
+    "optimizer.momentum": 0.9,
+    "epochs": 5,
+    "second_optimizer": "adam",
+    "second_optimizer.learning_rate": 0.003,
+    "switch_epoch": 2,
+}
+
+
+def train_by_hand(data, model, order, indices, *, optimizer, rates):
+    """Plain PyTorch: an epoch at each of the rates, in batches of 32, on images in the order drawn."""
+    for rate in rates:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        for batch in torch.split(indices[torch.randperm(len(indices), generator=order)], 32):
+            loss = F.cross_entropy(model(data.to_input(data.images[batch])), data.labels[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_a_switch_of_optimizers_is_two_trainings_done_by_hand_one_after_the_other(data, schedule):
+    state = start(data, **SWITCHING, schedule=schedule)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+    model.load_state_dict(state.model.state_dict())
+    order = torch.Generator()
+    order.set_state(state.order.get_state())
+
+    def rates(rate, epochs):
+        return [
+            rate * (1 if schedule == "constant" else (1 + math.cos(math.pi * k / epochs)) / 2) for k in range(epochs)
+        ]
+
+    parts = [
+        (torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True), rates(0.1, 2)),
+        (torch.optim.Adam(model.parameters(), lr=0.003, fused=True), rates(0.003, 3)),
+    ]
+    told = [run_epoch(state, data)["learning_rate"] for _ in range(5)]
+    for optimizer, rates_of_part in parts:
+        train_by_hand(data, model, order, state.train_indices, optimizer=optimizer, rates=rates_of_part)
+    assert told == [*parts[0][1], *parts[1][1]]
+    pairs = zip(state.model.parameters(), model.parameters(), strict=True)
+    assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_until_the_switch_a_trial_is_one_of_the_first_optimizer_alone(data, schedule):
+    first = {"optimizer.momentum": 0.9, "schedule": schedule}
+    _, alone = train(data, epochs=2, **first)
+    _, switched = train(data, **(first | SWITCHING))
+    assert switched[:2] == alone
+    assert switched[2]["val_nll"] != alone[1]["val_nll"]
+
+
+def test_a_second_optimizer_that_cannot_be_built_is_refused_before_the_first_epoch(data):
+    with pytest.raises(InputError, match="The optimizer 'adam' has no parameter 'momentum'"):
+        start(data, **SWITCHING, **{"second_optimizer.momentum": 0.9})
+
+
+def test_a_watched_row_holds_every_metric_of_the_test_split_and_three_under_noise(data):
+    row = run_epoch(start(data), data, watch=LOOKS)
+    noisy = {f"noisy_test_{key}" for key in ("loss", "nll", "accuracy")}
+    assert set(row) - set(run_epoch(start(data), data)) == {f"test_{key}" for key in QUANTITIES} | noisy
+    only_noise = run_epoch(start(data), data, watch=["noise"])
+    assert {key for key in only_noise if "test" in key} == noisy
+
+
+def test_what_is_watched_is_measured_at_the_end_of_the_epoch_in_evaluation_mode(data):
+    state = start(data, loss="hinge")
+    for _ in range(2):
+        row = run_epoch(state, data, watch=["test"])
+    with torch.no_grad():
+        logits = state.model.eval()(data.to_input(data.test_images))
+    expected = expected_quantities(logits, data.test_labels)
+    expected["loss"] = F.multi_margin_loss(logits, data.test_labels).item() * 10
+    assert {key: row[f"test_{key}"] for key in QUANTITIES} == pytest.approx(expected, rel=1e-3)
+
+
+class Listening(nn.Linear):
+    """A model that keeps what it is shown in evaluation mode."""
+
+    def __init__(self, num_classes):
+        super().__init__(64, num_classes)
+        self.heard = []
+
+    def forward(self, images):
+        if not self.training:
+            self.heard.append(images)
+        return super().forward(images.flatten(1))
+
+
+def noise_heard(data, own, *, epochs=1, **changes):
+    """What was added to the test images after the last epoch, and the row of that epoch."""
+    state = start(data, model=own(lambda _shape, classes: Listening(classes)), **changes)
+    for _ in range(epochs):
+        state.model.heard.clear()
+        row = run_epoch(state, data, watch=["noise"])
+    heard = torch.cat(state.model.heard[-math.ceil(len(data.test_images) / trainables.loop.CPU_EVALUATION_BATCH) :])
+    return heard - data.to_input(data.test_images), heard, row, state
+
+
+def test_noise_is_standard_normal_on_normalised_images_and_not_clipped(data, own):
+    noise, heard, row, state = noise_heard(data, own)
+    count = noise.numel()
+    assert noise.mean().item() == pytest.approx(0, abs=4 / math.sqrt(count))
+    assert noise.std().item() == pytest.approx(1, abs=4 / math.sqrt(count))
+    assert (noise.abs() < 1).double().mean().item() == pytest.approx(0.6827, abs=4 / math.sqrt(count))
+    assert heard.min() < data.to_input(torch.zeros(1, 1, 1, 1)).min() - 2  # darker than black
+    assert abs(np.corrcoef(noise[0].flatten(), noise[1].flatten())[0, 1]) < 0.6  # one of its own for every image
+    with torch.no_grad():
+        logits = state.model(heard)
+    assert row["noisy_test_nll"] == pytest.approx(F.cross_entropy(logits, data.test_labels).item(), rel=1e-5)
+    assert row["noisy_test_loss"] == pytest.approx(row["noisy_test_nll"], rel=1e-5)
+    assert row["noisy_test_accuracy"] == (logits.argmax(dim=1) == data.test_labels).double().mean().item()
+
+
+def test_noise_depends_on_seed_and_epoch_alone(data, own, monkeypatch):
+    _, first, _, _ = noise_heard(data, own)
+    _, second, _, _ = noise_heard(data, own, epochs=2)
+    assert not torch.equal(second, first)
+    assert not torch.equal(noise_heard(data, own, seed=2)[1], first)
+    arms = {"loss": "hinge", "optimizer": "adam", "reduction": "sum", "batch_size": 7, "augment": True, "init_std": 0.1}
+    assert torch.equal(noise_heard(data, own, **arms)[1], first)
+    monkeypatch.setattr(trainables.loop, "CPU_EVALUATION_BATCH", 37)
+    assert torch.equal(noise_heard(data, own)[1], first)
+
+
+def test_watching_changes_nothing_of_the_trial_and_is_not_in_its_seconds(data, monkeypatch):
+    changes = {"model": "convnet", "width": 4, "augment": True}
+    plain, watched = start(data, **changes), start(data, **changes)
+    now, look = 0.0, trainables.loop.look_at_test
+
+    def slow_look(*arguments, **keywords):
+        nonlocal now
+        now += 100.0
+        return look(*arguments, **keywords)
+
+    monkeypatch.setattr(trainables.loop, "look_at_test", slow_look)
+    monkeypatch.setattr(trainables.loop, "time", types.SimpleNamespace(perf_counter=lambda: now))
+    for _ in range(3):
+        expected = run_epoch(plain, data)
+        assert expected.items() <= run_epoch(watched, data, watch=LOOKS).items()
+        assert expected["epoch_seconds"] == 0
+    assert now == 600
+    assert torch.equal(weights(plain), weights(watched))
+
+
+@pytest.mark.parametrize(("watch", "expected"), [(LOOKS, {"test_accuracy": 0.1}), (["noise"], {}), ([], {})])
+def test_a_watched_trial_that_diverges_counts_as_chance_on_the_test_split(data, watch, expected):
+    row = run_epoch(start(data, **{"optimizer.learning_rate": 1e38}), data, watch=watch)
+    assert row["diverged"] == 1
+    assert {key: value for key, value in row.items() if "test" in key} == expected
+
+
 def test_two_runs_of_one_configuration_agree_to_the_bit(data):
     changes = {"model": "convnet", "width": 8, "augment": True, "precision": "bf16", "optimizer": "adam"}
     (first, first_rows), (second, second_rows) = train(data, **changes), train(data, **changes)
@@ -367,7 +582,7 @@ def test_bf16_computes_in_bfloat16_and_hands_out_float32(data, model):
 def test_logits_do_not_depend_on_how_many_images_are_predicted_at_once(data, monkeypatch):
     state = start(data)
     whole = predict_logits(state, data, data.images)
-    monkeypatch.setattr(trainables.loop, "EVALUATION_BATCH", 7)
+    monkeypatch.setattr(trainables.loop, "CPU_EVALUATION_BATCH", 7)
     assert whole.shape == (240, 10)
     torch.testing.assert_close(predict_logits(state, data, data.images), whole)
     torch.testing.assert_close(predict_logits(state, data, data.images, torch.tensor([5, 3])), whole[[5, 3]])

@@ -56,24 +56,38 @@ def smooth(error, beta):
     return error * error / (2 * beta) if abs(error) < beta else abs(error) - beta / 2
 
 
+REDUCE = {"mean": np.mean, "sum": np.sum}
+
 REFERENCES = {
     "cross_entropy": lambda z, y: -math.log(softmax(z)[y]),
     "kl_div": lambda z, y: 1.0 * (math.log(1.0) - math.log(softmax(z)[y])),
     "focal": lambda z, y, gamma=2.0: -((1 - softmax(z)[y]) ** gamma) * math.log(softmax(z)[y]),
-    "hinge": lambda z, y, margin=1.0: sum(max(0.0, margin - (z[y] - z[j])) for j in range(len(z)) if j != y),
-    "l1": lambda z, y: np.mean(np.abs(errors(softmax(z), y))),
-    "l1_logits": lambda z, y: np.mean(np.abs(errors(z, y))),
-    "mse": lambda z, y: np.mean(np.square(errors(softmax(z), y))),
-    "mse_logits": lambda z, y: np.mean(np.square(errors(z, y))),
-    "smooth_l1": lambda z, y, beta=1.0: np.mean([smooth(error, beta) for error in errors(softmax(z), y)]),
-    "smooth_l1_logits": lambda z, y, beta=1.0: np.mean([smooth(error, beta) for error in errors(z, y)]),
+    "hinge": lambda z, y, margin=1.0, class_reduction="sum": REDUCE[class_reduction](
+        [max(0.0, margin - (z[y] - z[j])) if j != y else 0.0 for j in range(len(z))]
+    ),
+    "l1": lambda z, y, class_reduction="mean": REDUCE[class_reduction](np.abs(errors(softmax(z), y))),
+    "l1_logits": lambda z, y, class_reduction="mean": REDUCE[class_reduction](np.abs(errors(z, y))),
+    "mse": lambda z, y, class_reduction="mean": REDUCE[class_reduction](np.square(errors(softmax(z), y))),
+    "mse_logits": lambda z, y, class_reduction="mean": REDUCE[class_reduction](np.square(errors(z, y))),
+    "smooth_l1": lambda z, y, beta=1.0, class_reduction="mean": REDUCE[class_reduction](
+        [smooth(error, beta) for error in errors(softmax(z), y)]
+    ),
+    "smooth_l1_logits": lambda z, y, beta=1.0, class_reduction="mean": REDUCE[class_reduction](
+        [smooth(error, beta) for error in errors(z, y)]
+    ),
 }
+
+#: Losses with one term per class.
+OVER_CLASSES = ["hinge", "l1", "l1_logits", "mse", "mse_logits", "smooth_l1", "smooth_l1_logits"]
 
 SETTINGS = [
     *[(name, {}) for name in REFERENCES],
     *[("focal", {"gamma": gamma}) for gamma in (0.0, 0.5, 1.0, 5.0)],
     *[("hinge", {"margin": margin}) for margin in (0.1, 5.0)],
     *[(name, {"beta": beta}) for name in ("smooth_l1", "smooth_l1_logits") for beta in (0.1, 0.5, 3.0)],
+    *[(name, {"class_reduction": how}) for name in OVER_CLASSES for how in REDUCE],
+    ("hinge", {"margin": 5.0, "class_reduction": "mean"}),
+    ("smooth_l1_logits", {"beta": 0.3, "class_reduction": "sum"}),
 ]
 
 
@@ -215,6 +229,18 @@ def test_focal_falls_as_gamma_rises():
     assert (values.diff(dim=0) <= 0).all()
 
 
+@pytest.mark.parametrize("name", OVER_CLASSES)
+def test_the_class_reduction_scales_value_and_gradient_by_the_number_of_classes(name):
+    logits, labels = random_batch(64, 8)  # a power of two: the division is exact
+    of_mean, of_sum = (
+        value_and_gradient(lambda z, y, how=how: LOSSES[name](z, y, class_reduction=how), logits, labels)
+        for how in ("mean", "sum")
+    )
+    for mean, total in zip(of_mean, of_sum, strict=True):
+        assert total.abs().max() > 0
+        torch.testing.assert_close(8 * mean, total)
+
+
 def test_hinge_is_zero_once_every_rival_is_a_margin_behind():
     logits = torch.tensor([[5.0, 0.0, -1.0], [4.9, 0.0, -1.0]])
     torch.testing.assert_close(hinge(logits, torch.tensor([0, 0]), margin=5.0), torch.tensor([0.0, 0.1]))
@@ -258,7 +284,12 @@ def test_smooth_l1_is_quadratic_near_zero_and_linear_far_away():
         ("smooth_l1", {"beta": 0.0}, "`beta` must be a finite number > 0; got 0.0."),
         ("smooth_l1_logits", {"beta": -0.5}, "`beta` must be a finite number > 0; got -0.5."),
         ("focal", {"alpha": 0.1}, "The loss 'focal' has no parameter 'alpha'; it accepts gamma."),
-        ("mse", {"beta": 1.0}, "The loss 'mse' has no parameter 'beta'; it accepts none."),
+        ("mse", {"beta": 1.0}, "The loss 'mse' has no parameter 'beta'; it accepts class_reduction."),
+        *[
+            (name, {"class_reduction": value}, f"`class_reduction` must be one of mean, sum; got {value!r}.")
+            for name in OVER_CLASSES
+            for value in ("none", 1.0, True)
+        ],
         ("cross_entropy", {"logits": 1.0}, "The loss 'cross_entropy' has no parameter 'logits'; it accepts none."),
     ],
 )

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from trainables.config import Component, InputError
-from trainables.models import MODELS, accepted_parameters, build_model
+from trainables.models import MODELS, accepted_parameters, build_model, redraw_weights
 
 
 def layers_of(model, kind):
@@ -27,6 +27,33 @@ def test_mlp_is_by_default_one_hidden_layer_of_128_units():
         for layer in layers_of(build_model(Component("mlp"), (1, 28, 28), 10), nn.Linear)
     ]
     assert shapes == [(784, 128), (128, 10)]
+
+
+@pytest.mark.parametrize(
+    ("hidden_layers", "last_width", "widths"),
+    [(2, 32, [128, 32]), (3, 5, [128, 128, 5]), (2, 0, [128, 128]), (1, 32, [32])],
+)
+def test_the_last_hidden_layer_of_an_mlp_may_have_its_own_width(hidden_layers, last_width, widths):
+    params = {"hidden_layers": hidden_layers, "width": 128, "last_width": last_width}
+    linear = layers_of(build_model(Component("mlp", params), (1, 8, 8), 10), nn.Linear)
+    shapes = [(layer.in_features, layer.out_features) for layer in linear]
+    assert shapes == list(zip([64, *widths], [*widths, 10], strict=True))
+
+
+def test_redrawing_touches_the_weights_alone_and_follows_the_generator():
+    torch.manual_seed(0)
+    model = build_model(Component("resnet18"), (1, 8, 8), 10)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    torch.manual_seed(4)
+    redraw_weights(model, 0.05)
+    torch.manual_seed(4)
+    expected = torch.normal(0.0, 0.05, model.conv1.weight.shape)
+    assert torch.equal(model.conv1.weight, expected)
+    weights = {name for name, parameter in model.named_parameters() if parameter.dim() >= 2}
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == weights
+    assert all(model.get_parameter(name).std().item() == pytest.approx(0.05, rel=0.1) for name in weights)
+    assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 8, 8), (3, 32, 32), (1, 28, 28), (4, 7, 65)])
@@ -93,8 +120,14 @@ def test_torchvision_is_imported_only_when_its_model_is_built():
         ("mlp", {"width": 0}, "`width` must be an integer >= 1; got 0."),
         ("mlp", {"hidden_layers": 1.5}, "`hidden_layers` must be an integer >= 1; got 1.5."),
         ("convnet", {"width": True}, "`width` must be an integer >= 1; got True."),
+        ("mlp", {"last_width": -1}, "`last_width` must be an integer >= 0; got -1."),
+        ("mlp", {"last_width": 32.0}, "`last_width` must be an integer >= 0; got 32.0."),
         ("mlp", {"activation": "swish"}, "Unknown activation 'swish'; choose from gelu,"),
-        ("mlp", {"depth": 3}, "The model 'mlp' has no parameter 'depth'; it accepts activation, hidden_layers, width."),
+        (
+            "mlp",
+            {"depth": 3},
+            "The model 'mlp' has no parameter 'depth'; it accepts activation, hidden_layers, width, last_width.",
+        ),
         (
             "convnet",
             {"hidden_layers": 3},
@@ -111,7 +144,7 @@ def test_what_a_model_cannot_take_is_refused(name, params, message):
 
 
 def test_accepted_parameters_names_what_a_model_takes():
-    assert accepted_parameters("mlp") == ("activation", "hidden_layers", "width")
+    assert accepted_parameters("mlp") == ("activation", "hidden_layers", "width", "last_width")
     assert accepted_parameters("convnet") == ("activation", "width")
     assert accepted_parameters("resnet18") == ()
     with pytest.raises(InputError, match="Unknown model 'vgg'"):

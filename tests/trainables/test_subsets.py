@@ -16,6 +16,7 @@ from trainables.subsets import (
     keep_classes,
     make_long_tailed,
     stratified_split,
+    thin_split,
 )
 
 
@@ -131,6 +132,29 @@ def test_an_imbalance_of_one_balances_the_classes():
 def test_an_imbalance_below_one_or_not_finite_is_refused(imbalance):
     with pytest.raises(InputError, match=rf"`imbalance` must be a finite number >= 1; got {imbalance}"):
         make_long_tailed(make_raw([5, 5], [1, 1]), imbalance, seed=0)
+
+
+def test_a_thinned_split_is_a_long_tail_of_its_own_indices_fixed_by_the_seed():
+    labels = np.tile(np.arange(5), 120)
+    split = np.flatnonzero(np.arange(600) // 5 % 6 != 0)  # 100 of each class; the rest belongs to the validation split
+    thinned = thin_split(split, labels, 16, seed=3)
+    assert np.bincount(labels[thinned]).tolist() == [100, 50, 25, 12, 6]
+    assert set(thinned) < set(split)
+    assert (np.diff(thinned) > 0).all()
+    np.testing.assert_array_equal(thinned, thin_split(split, labels, 16, seed=3))
+    assert not np.array_equal(thinned, thin_split(split, labels, 16, seed=4))
+
+
+def test_a_split_with_an_imbalance_of_one_stays_whole_even_if_it_is_not_balanced():
+    labels = np.repeat(np.arange(3), [50, 20, 10])
+    split = np.arange(0, 80, 2)
+    np.testing.assert_array_equal(thin_split(split, labels, 1.0, seed=0), split)
+
+
+def test_a_thinned_split_keeps_two_of_a_class_or_the_one_there_is():
+    labels = np.repeat(np.arange(3), [40, 40, 2])
+    assert np.bincount(labels[thin_split(np.arange(82), labels, 1000, seed=0)]).tolist()[1:] == [2, 2]
+    assert np.bincount(labels[thin_split(np.arange(81), labels, 1000, seed=0)]).tolist()[2] == 1
 
 
 def test_a_smaller_training_part_keeps_the_proportions_and_the_exact_size():

@@ -50,11 +50,12 @@ PARTS = [
     {"loss": "hinge", "loss.margin": 2.0, "optimizer": "adamw", "optimizer.learning_rate": 0.003,
      "optimizer.weight_decay": 0.1, **DROPPING, "batch_size": 25, "epochs": 5},
     {"loss": "l1", "optimizer": "rmsprop", "optimizer.learning_rate": 0.002,
-     "model": "mlp", "hidden_layers": 2, "width": 16, "activation": "gelu", "batch_size": 99, "epochs": 3},
+     "model": "mlp", "hidden_layers": 2, "width": 16, "model.last_width": 8, "activation": "gelu", "batch_size": 99,
+     "epochs": 3},
     {"loss": "mse_logits", "optimizer": "adam", "optimizer.learning_rate": 0.02,
      "model": "convnet", "width": 6, "batch_size": 20, "epochs": 4},
     {"loss": "smooth_l1", "optimizer": "sgd", "optimizer.learning_rate": 1.0,
-     **DROPPING, "batch_size": 40, "epochs": 5},
+     "loss.class_reduction": "sum", **DROPPING, "batch_size": 40, "epochs": 5},
     {"loss": "kl_div", "optimizer": "rmsprop", "optimizer.learning_rate": 0.004, "optimizer.weight_decay": 0.01,
      "model": "mlp", "width": 48, "activation": "selu", "batch_size": 64, "epochs": 3},
     {"loss": "mse", "optimizer": "adamw", "optimizer.learning_rate": 0.03,
@@ -74,9 +75,17 @@ def switches(number):
     }
 
 
-CONFIGS = [parts | switches(number) for number, parts in enumerate(PARTS)]
+def extras(number):
+    """Fields that are left out at their default, each set where its bit of the number is."""
+    second = {"second_optimizer": "adam", "second_optimizer.learning_rate": 0.002, "switch_epoch": 1 + number % 2}
+    values = ({"init_std": 0.1}, {"imbalance": 3.0}, second)
+    return {key: value for place, part in enumerate(values) if number >> place & 1 for key, value in part.items()}
+
+
+CONFIGS = [parts | switches(number) | extras(number) for number, parts in enumerate(PARTS)]
 #: For each configuration one that differs from it in every field: number 7 - n has the opposite bits of n.
-OPPOSITES = [PARTS[(number + 1) % 8] | switches(7 - number) for number in range(8)]
+OPPOSITES = [PARTS[(number + 1) % 8] | switches(7 - number) | extras(7 - number) for number in range(8)]
+EXTRAS = ("init_std", "imbalance", "second_optimizer", "second_optimizer.learning_rate", "switch_epoch")
 DIVERGING = {"optimizer.learning_rate": 1e38}
 every_config = pytest.mark.parametrize("number", range(8), ids=[f"{c['loss']}-{c['optimizer']}" for c in CONFIGS])
 
@@ -97,9 +106,10 @@ def with_loss(flat, name):
     return {key: value for key, value in flat.items() if not key.startswith("loss.")} | {"loss": name}
 
 
-def request(flat, *, phase="search", rungs=(), model_path=None):
+def request(flat, *, phase="search", rungs=(), model_path=None, **more):
     """What the searcher puts into Ray's configuration."""
-    return {"config": flat, "phase": phase, "rungs": list(rungs), "model_path": model_path, "key": "arm/search/0"}
+    fields = {"config": flat, "phase": phase, "rungs": list(rungs), "model_path": model_path, "key": "arm/search/0"}
+    return fields | more
 
 
 def fresh(first_request, dataset=DATASET):
@@ -156,9 +166,10 @@ def run(actor):
 @pytest.mark.parametrize("ending", ["completed", "stopped", "diverged", "confirmed", "restored"])
 def test_a_reused_actor_gives_what_a_fresh_one_gives(number, ending, tmp_path):
     target, predecessor = CONFIGS[number], OPPOSITES[number]
-    shared = ("loss", "optimizer", "optimizer.learning_rate", "model", "batch_size", "epochs", *switches(0))
-    assert [key for key in shared if target[key] == predecessor[key]] == []
-    expected_rows, expected_end, expected_state = run(fresh(request(target, phase="confirm")))
+    shared = ("loss", "optimizer", "optimizer.learning_rate", "model", "batch_size", "epochs", *switches(0), *EXTRAS)
+    assert [key for key in shared if target.get(key) == predecessor.get(key)] == []
+    watched = request(target, phase="confirm", watch=["test", "noise"])
+    expected_rows, expected_end, expected_state = run(fresh(watched))
     assert [epoch for epoch, _ in expected_rows] == list(range(1, target["epochs"] + 1))
     assert expected_end["diverged"] == 0
 
@@ -172,7 +183,7 @@ def test_a_reused_actor_gives_what_a_fresh_one_gives(number, ending, tmp_path):
     if ending == "restored":
         actor.save_checkpoint(str(tmp_path))
         actor.load_checkpoint(str(tmp_path))
-    assert actor.reset_config(request(target, phase="confirm"))
+    assert actor.reset_config(watched)
     reused_rows, reused_end, reused_state = run(actor)
 
     assert reused_rows == expected_rows
@@ -210,7 +221,7 @@ def test_an_actor_computes_in_one_thread():
 @every_config
 def test_a_trial_restored_in_another_actor_goes_on_as_if_never_interrupted(number, tmp_path):
     flat = CONFIGS[number]
-    every_epoch = request(flat, phase="confirm", rungs=range(20))
+    every_epoch = request(flat, phase="confirm", rungs=range(20), watch=["noise", "test"])
     expected_rows, expected_end, expected_state = run(fresh(every_epoch))
 
     first = fresh(every_epoch)
@@ -226,6 +237,23 @@ def test_a_trial_restored_in_another_actor_goes_on_as_if_never_interrupted(numbe
     assert end(results) == expected_end
     assert_equal_to_the_bit(state_of(actor), expected_state)
     assert results[0]["trial_seconds"] > told[-1]["trial_seconds"]
+
+
+@pytest.mark.parametrize("saved_after", range(6))
+def test_a_trial_is_restored_before_at_and_after_the_switch_of_its_optimizer(saved_after, tmp_path):
+    # Not AdamW: its saved state would make an Adam in its place behave as it does.
+    flat = CONFIGS[7] | {"optimizer": "rmsprop", "switch_epoch": 3}
+    every_epoch = request(flat, rungs=range(20), watch=["noise"])
+    expected_rows, _, expected_state = run(fresh(every_epoch))
+    first = fresh(every_epoch)
+    told = [first.step() for _ in range(saved_after)]
+    first.save_checkpoint(str(tmp_path))
+    actor = fresh(request(CONFIGS[0]))
+    actor.reset_config(every_epoch)
+    actor.load_checkpoint(str(tmp_path))
+    assert rows(told) + rows(finish(actor)) == expected_rows
+    assert_equal_to_the_bit(state_of(actor), expected_state)
+    assert [row["learning_rate"] <= 0.002 for _, row in expected_rows] == [False] * 3 + [True] * 3
 
 
 def test_saving_does_not_change_the_trial(tmp_path):
@@ -259,7 +287,8 @@ def test_a_checkpoint_holds_nothing_that_must_be_unpickled_and_leaves_one_file(n
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("seed", 99), ("optimizer.learning_rate", 0.2), ("loss", "mse"), ("width", 33), ("epochs", 4)]
+    ("key", "value"),
+    [("seed", 99), ("optimizer.learning_rate", 0.2), ("loss", "mse"), ("width", 33), ("epochs", 4), ("imbalance", 2.0)],
 )
 def test_a_checkpoint_of_another_configuration_is_refused(key, value, tmp_path):
     actor = fresh(request(CONFIGS[0]))
@@ -301,7 +330,7 @@ def test_a_save_that_breaks_off_leaves_the_last_checkpoint_whole(tmp_path, monke
 def test_reports_end_at_every_rung_whatever_the_time_and_tell_each_epoch_once(epochs, rungs, seconds):
     now = 0.0
 
-    def pretend_epoch(state, _data):
+    def pretend_epoch(state, _data, *, watch):
         nonlocal now
         state.epoch += 1
         now += seconds[state.epoch - 1]
@@ -413,6 +442,57 @@ def test_confirmation_reads_the_test_split_once_after_the_last_epoch(phase, monk
     assert [result["done"] for result in results] == [False, False, True]
     assert ["final" in result for result in results] == [False, False, True]
     assert ["test_accuracy" in row for _, row in rows(results)] == [False, False, True]
+
+
+@every_config
+def test_watching_changes_no_other_value_and_agrees_with_the_final_evaluation(number):
+    plain = rows(finish(fresh(request(CONFIGS[number]))))
+    watched = rows(finish(fresh(request(CONFIGS[number], watch=["test", "noise"]))))
+    confirmed = rows(finish(fresh(request(CONFIGS[number], phase="confirm", watch=["test", "noise"]))))
+    for (_, plain_row), (_, watched_row), (_, confirmed_row) in zip(plain, watched, confirmed, strict=True):
+        assert plain_row.items() <= watched_row.items() <= confirmed_row.items()
+        assert len([key for key in watched_row if key.startswith("test_")]) == 9
+        assert len([key for key in watched_row if key.startswith("noisy_test_")]) == 3
+    assert watched[:-1] == confirmed[:-1]
+
+
+def test_the_last_look_at_the_test_split_is_left_to_the_final_evaluation(monkeypatch):
+    looks, run_epoch = [], trainables.trainer.run_epoch
+
+    def listened(state, data, *, watch):
+        looks.append(list(watch))
+        return run_epoch(state, data, watch=watch)
+
+    monkeypatch.setattr(trainables.trainer, "run_epoch", listened)
+    finish(fresh(request(CONFIGS[0], phase="confirm", watch=["test", "noise"])))
+    finish(fresh(request(CONFIGS[0], watch=["test"])))
+    finish(fresh(request(CONFIGS[0], phase="control")))
+    assert looks == [["test", "noise"], ["test", "noise"], ["noise"], *[["test"]] * 3, *[[]] * 3]
+
+
+@pytest.mark.parametrize("phase", ["search", "confirm"])
+def test_a_watched_trial_that_diverges_ends_at_chance(phase):
+    flat = with_loss(CONFIGS[0], "cross_entropy") | DIVERGING
+    last = finish(fresh(request(flat, phase=phase, watch=["test", "noise"])))[-1]["rows"][-1][1]
+    assert {key: value for key, value in last.items() if "test" in key} == {"test_accuracy": 0.1}
+
+
+def test_an_unknown_look_is_refused():
+    actor = fresh(request(CONFIGS[0], watch=["test", "blur"]))
+    with pytest.raises(InputError, match=r"^`watch` takes test, noise; got 'blur'\.$"):
+        actor.step()
+
+
+def test_trials_of_one_seed_and_another_imbalance_do_not_share_their_split():
+    flat = CONFIGS[0] | {"batch_size": 10}
+    actor = fresh(request(flat))
+    counts = []
+    for imbalance in (1.0, 5.0, 2.0, 1.0):
+        actor.reset_config(request(flat | {"imbalance": imbalance}))
+        finish(actor)
+        counts.append(len(actor._trainer._state.train_indices))
+    assert counts[0] == counts[3] == 100
+    assert counts[1] < counts[2] < 100
 
 
 def test_poison_is_noticed_where_the_test_split_is_read():
