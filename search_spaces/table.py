@@ -14,6 +14,11 @@ from trainables.config import InputError
 SPACES = {
     "full": "search_spaces.full",
     "smoke": "search_spaces.smoke",
+    "loss_by_optimizer": "search_spaces.loss_by_optimizer",
+    "loss_metrics": "search_spaces.loss_metrics",
+    "one_factor_at_a_time": "search_spaces.one_factor_at_a_time",
+    "loss_by_activation": "search_spaces.loss_by_activation",
+    "loss_by_depth": "search_spaces.loss_by_depth",
 }
 ATTRIBUTE = "STUDY"
 

@@ -53,7 +53,7 @@ def test_space_is_loaded_from_a_module_under_any_name(working_directory):
 
 @pytest.mark.parametrize("name", ["fulll", "", "full:", ":STUDY", "FULL"])
 def test_unknown_space_is_refused_with_the_choices(name):
-    with pytest.raises(InputError, match=rf"Unknown space '{name}'; choose from full, smoke, or give package.module"):
+    with pytest.raises(InputError, match=rf"Unknown space '{name}'; choose from full, smoke, loss_by_optimizer,"):
         load_space(name)
 
 
