@@ -8,30 +8,41 @@ import sys
 import textwrap
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 from mlflow.exceptions import MlflowException
 
 from analysis.address import mlflow_command, redact
 from analysis.report import Report, build_report
+from search_spaces.arms import Study
+from search_spaces.reported import Reported
 from study.cluster import LOG_FILE, log_to_file
-from study.confirm import Candidate, weights_path
+from study.confirm import Candidate, confirm_seeds, weights_path
 from study.ledger import COMPLETED, CONFIRM
 from study.options import Options
 from study.phases import Outcome, Store
-from trainables.config import InputError
+from trainables.config import InputError, Scalar
 from trainables.data import Dataset
 
 MAX_REASON = 300
 
 
-def conclude(options: Options, dataset: Dataset, outcome: Outcome, store: Store) -> int:
-    """Log the arms' best models, write the report, print the answer; returns the exit code."""
+def conclude(study: Study, options: Options, dataset: Dataset, outcome: Outcome, store: Store) -> int:
+    """Log the arms' best models (of a reported study: its exact tests), write the report, print the answer.
+
+    Returns:
+        The exit code.
+    """
     if outcome.all_failed:
         log = options.folder / LOG_FILE
         print(f"Every trial failed; the first error: {outcome.first_error} (all of it: {log})", file=sys.stderr)  # noqa: T201
         return 1
     try:
-        report = _report_beside_models(options, dataset, outcome)
+        if isinstance(study, Reported):
+            log_measurements(study, options, dataset, outcome, store)
+            report = build_report(options.name, tracking_uri=options.tracking_uri, output=options.folder)
+        else:
+            report = _report_beside_models(options, dataset, outcome)
         for path in (report.path, *report.tables):
             store.client.log_artifact(outcome.record.parent_run_id, str(path))
     except (InputError, MlflowException) as error:
@@ -61,6 +72,38 @@ def _report_beside_models(options: Options, dataset: Dataset, outcome: Outcome) 
     else:
         shutil.rmtree(weights, ignore_errors=True)
     return report
+
+
+def log_measurements(study: Reported, options: Options, dataset: Dataset, outcome: Outcome, store: Store) -> None:
+    """Decide the exact tests, make the diagnostics on the now idle machine, and put both on record.
+
+    They need torch, so they run in a process of their own, as the models do.
+    """
+    seeds = confirm_seeds(options.seed, study.seeds)
+    configs = {arm.name: dict(arm.fixed) for arm in study.arms}
+    diagnostics = {name: list(arms) for name, arms in study.diagnostics.items()}
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as beside:
+        measured = beside.submit(_measure, options, diagnostics, configs, dataset, seeds).result()
+    for name, content in measured.items():
+        store.client.log_dict(outcome.record.parent_run_id, content, f"{name}.json")
+
+
+def _measure(
+    options: Options,
+    diagnostics: dict[str, list[str]],
+    configs: dict[str, dict[str, Scalar]],
+    dataset: Dataset,
+    seeds: list[int],
+) -> dict[str, dict[str, Any]]:
+    log_to_file(options)
+    from trainables.diagnostics import measure_diagnostics  # noqa: PLC0415 - torch
+
+    from trainables.identities import measure_identities  # noqa: PLC0415 - torch
+
+    return {
+        "identities": measure_identities(),
+        "diagnostics": measure_diagnostics(diagnostics, configs, dataset, seeds),
+    }
 
 
 def _log_models(options: Options, dataset: Dataset, candidates: list[Candidate]) -> str:

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search_spaces.arms import Study
+from search_spaces.reported import SEARCH_SEEDS
 from study.ledger import CONFIRM, CONTROL, SEARCH, Ledger, Request, TrialRecord, choose_winner
 from trainables.config import Scalar
+
+#: The fair regime's search draws its own seeds, far from those that confirm.
+FIRST_SEARCH_SEED = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,11 @@ def find_winners(study: Study, ledger: Ledger) -> dict[str, TrialRecord | None]:
 def confirm_seeds(seed: int, count: int) -> list[int]:
     """Seeds that the search, which uses ``seed`` itself, has not seen."""
     return list(range(seed + 1, seed + 1 + count))
+
+
+def search_seeds(seed: int) -> list[int]:
+    """The seeds on which the fair regime's learning rates are compared."""
+    return [FIRST_SEARCH_SEED + seed + number for number in range(SEARCH_SEEDS)]
 
 
 def plan_confirmation(

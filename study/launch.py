@@ -7,11 +7,13 @@ import os
 import shlex
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from analysis.address import redact, resolve_tracking_uri
 from search_spaces.arms import Study
+from search_spaces.reported import BOTH, REGIMES, Reported
 from search_spaces.table import SPACES, load_space
 from study.options import DEFAULT_PRECISION, DEFAULT_SCHEDULE, OneLineParser, Options, parse_duration
 from trainables.config import PRECISIONS, SCHEDULES, InputError
@@ -56,10 +58,12 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     question = parser.add_argument_group("the question")
+    question.add_argument("--space", metavar="NAME", help=f"{', '.join(SPACES)}, module:STUDY or file.py")
     question.add_argument(
-        "--space", required=True, metavar="NAME", help=f"{', '.join(SPACES)}, module:STUDY or file.py"
+        "--arms",
+        metavar="A,B,...",
+        help="only these arms, or a new one as module:name; in a reported study also patterns such as 'gelu-*-one'",
     )
-    question.add_argument("--arms", metavar="A,B,...", help="only these arms, or a new one as module:name")
     question.add_argument(
         "--baseline", metavar="ARM", help="the arm the others are compared with (default: the space's)"
     )
@@ -71,12 +75,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     question.add_argument("--name", help="of the study: letters, digits, '.', '_', '-' (default: space-dataset-time)")
 
+    question.add_argument(
+        "--resume", metavar="STUDY", help="go on with a reported study where it was stopped; its flags are on record"
+    )
+
     data = parser.add_argument_group("the data and the model")
     data.add_argument(
         "--dataset",
-        default="digits",
         metavar="NAME",
-        help="digits (default, embedded), fashion-mnist, mnist, kmnist, cifar10, cifar100, svhn, npz:FILE, folder:DIR or module:name",
+        help="digits (embedded; the default, except for a reported study: its own), fashion-mnist, mnist, kmnist, cifar10, cifar100, svhn, npz:FILE, folder:DIR or module:name",
     )
     data.add_argument("--data-dir", metavar="DIR", help="where datasets are looked for and downloaded to")
     data.add_argument("--classes", metavar="0,6,...", help="only these classes")
@@ -96,16 +103,27 @@ def build_parser() -> argparse.ArgumentParser:
     budget.add_argument(
         "--seeds", type=int, metavar="N", help="fresh seeds per arm in the confirmation (default: the space's)"
     )
+    budget.add_argument(
+        "--regime",
+        choices=(*REGIMES, BOTH),
+        help="of a reported study: as stated, with tuned learning rates, or both (default)",
+    )
+    budget.add_argument(
+        "--epochs-scale",
+        type=float,
+        metavar="SHARE",
+        help="of a reported study: this share of its epochs, at least 1 (default: 1)",
+    )
     budget.add_argument("--seed", type=int, default=0, metavar="N", help="fixes the whole study")
     budget.add_argument("--time-budget", metavar="TIME", help="for the whole study, such as 90s, 30m, 1h30m")
     budget.add_argument(
-        "--mode", choices=("arms", "joint"), default="arms", help="joint: one search over all arms, for importances"
+        "--mode", choices=("arms", "joint"), help="joint: one search over all arms, for importances (default: arms)"
     )
     budget.add_argument(
-        "--search", choices=("tpe", "random", "grid"), default="tpe", help="grid: every point of a finite space"
+        "--search", choices=("tpe", "random", "grid"), help="grid: every point of a finite space (default: tpe)"
     )
     budget.add_argument(
-        "--stopping", choices=("asha", "none"), default="asha", help="none: every search trial trains to its end"
+        "--stopping", choices=("asha", "none"), help="none: every search trial trains to its end (default: asha)"
     )
 
     where = parser.add_argument_group("where it runs and what it leaves")
@@ -137,28 +155,35 @@ def parse_options(argv: list[str]) -> tuple[Options, Study]:
         InputError: If a flag breaks a rule.
     """
     arguments = build_parser().parse_args(argv)
+    if arguments.resume is not None:
+        return _resumed(arguments)
+    if arguments.space is None:
+        raise InputError("The following arguments are required: --space")
     space = load_space(arguments.space)
+    dataset, classes = _data_of(space, arguments)
     gpus = arguments.gpus_per_trial
     if gpus is None:
         gpus = 1.0 if arguments.device == "cuda" else 0.0
     address = arguments.address or os.environ.get("RAY_ADDRESS") or None
     options = Options(
         command=shlex.join(["python", "-m", "study.launch", *map(redact, argv)]),
-        name=arguments.name if arguments.name is not None else _default_name(space.name, arguments.dataset),
+        name=arguments.name if arguments.name is not None else _default_name(space.name, dataset),
         space=arguments.space,
         arms=_names(arguments.arms),
         baseline=arguments.baseline,
-        mode=arguments.mode,
-        search=arguments.search,
-        stopping=arguments.stopping,
+        mode=arguments.mode or "arms",
+        search=arguments.search or "tpe",
+        stopping=arguments.stopping or "asha",
+        regime=_regime(space, arguments),
+        epochs_scale=1.0 if arguments.epochs_scale is None else arguments.epochs_scale,
         trials=arguments.trials,
         seeds=arguments.seeds,
         seed=arguments.seed,
         delta=arguments.delta,
         time_budget=None if arguments.time_budget is None else parse_duration(arguments.time_budget),
-        dataset=arguments.dataset,
+        dataset=dataset,
         data_dir=arguments.data_dir,
-        classes=_integers(arguments.classes, "--classes"),
+        classes=classes,
         train_size=arguments.train_size,
         imbalance=arguments.imbalance,
         augment=arguments.augment,
@@ -174,9 +199,80 @@ def parse_options(argv: list[str]) -> tuple[Options, Study]:
         tracking_uri=resolve_tracking_uri(arguments.tracking_uri),
         experiment_name=arguments.experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or space.name,
         dry_run=arguments.dry_run,
+        arguments=tuple(map(redact, argv)),
         quiet=arguments.quiet,
     )
     return options, space
+
+
+def _resumed(arguments: argparse.Namespace) -> tuple[Options, Study]:
+    """The flags of a study on record, from where it is kept now.
+
+    Raises:
+        InputError: If it is not on record or cannot be resumed.
+    """
+    from study.resume import recall  # noqa: PLC0415 - reads MLflow
+
+    allowed = {"resume", "tracking_uri", "storage_path", "max_concurrent", "data_dir", "quiet", "address"}
+    parser = build_parser()
+    given = {key for key, value in vars(arguments).items() if value != parser.get_default(key)} - allowed
+    if given:
+        flags = ", ".join(f"`--{key.replace('_', '-')}`" for key in sorted(given))
+        raise InputError(f"`--resume` takes the study's flags from its record; leave out {flags}.")
+    uri = resolve_tracking_uri(arguments.tracking_uri)
+    recalled = recall(arguments.resume, tracking_uri=uri)
+    options, space = parse_options(recalled.arguments)
+    now = {
+        "name": recalled.name,
+        "storage_path": Path(arguments.storage_path).resolve(),
+        "tracking_uri": uri,
+        "experiment_name": options.experiment_name,
+        "max_concurrent": arguments.max_concurrent or options.max_concurrent,
+        "data_dir": arguments.data_dir or options.data_dir,
+        "address": arguments.address or os.environ.get("RAY_ADDRESS") or None,
+        "quiet": arguments.quiet,
+        "resume": True,
+    }
+    return replace(options, **now), space
+
+
+def _regime(space: Study, arguments: argparse.Namespace) -> str:
+    """The regime, once it is known that the flags fit the kind of space.
+
+    Raises:
+        InputError: If a flag belongs to the other kind.
+    """
+    reported = isinstance(space, Reported)
+    foreign = (
+        ("trials", "mode", "search", "stopping", "time_budget", "model", "schedule", "augment")
+        if reported
+        else ("regime", "epochs_scale")
+    )
+    for key in foreign:
+        value = getattr(arguments, key)
+        if value not in (None, False, DEFAULT_SCHEDULE):
+            why = "is fixed by the report" if reported else "is for the reported studies"
+            raise InputError(
+                f"`--{key.replace('_', '-')} {value}` does not apply to the space {space.name!r}: it {why}."
+            )
+    return (arguments.regime or BOTH) if reported else "search"
+
+
+def _data_of(space: Study, arguments: argparse.Namespace) -> tuple[str, tuple[int, ...] | None]:
+    """The data set and its classes: the flags', else those of the space.
+
+    Raises:
+        InputError: If the space compares some classes and does not know which of this data set.
+    """
+    classes = _integers(arguments.classes, "--classes")
+    if not isinstance(space, Reported):
+        return arguments.dataset or "digits", classes
+    dataset = arguments.dataset or space.dataset
+    if classes is None and space.classes:
+        classes = space.classes.get(dataset)
+        if classes is None:
+            raise InputError(f"The space {space.name!r} needs `--classes A,B` for the data set {dataset!r}.")
+    return dataset, classes
 
 
 def main(argv: list[str] | None = None) -> int:

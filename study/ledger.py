@@ -22,6 +22,7 @@ class Request:
         number: Its number within arm (search) or its seed (confirm, control).
         config: The flat ``TrialConfig``.
         group: The Optuna study that asked for it; None outside the search.
+        regime: ``search``, or ``stated`` or ``fair`` in a reported study.
     """
 
     arm: str
@@ -29,17 +30,26 @@ class Request:
     number: int
     config: Mapping[str, Scalar]
     group: str | None = None
+    regime: str = SEARCH
 
     @property
     def key(self) -> str:
         """Names the trial for good, across restarts."""
-        return f"{self.arm}/{self.phase}/{self.number}"
+        phase = self.phase if self.regime == SEARCH else f"{self.regime}-{self.phase}"
+        return f"{self.arm}/{phase}/{self.number}"
+
+    @property
+    def stage(self) -> str:
+        """The part of the study it belongs to, as the terminal counts it."""
+        phase = SEARCH if self.phase == SEARCH else CONFIRM
+        return phase if self.regime == SEARCH else f"{self.regime} {phase}"
 
     @property
     def run_name(self) -> str:
         """How MLflow shows it."""
         kind = {SEARCH: f"{self.number:03d}", CONFIRM: f"seed-{self.number}", CONTROL: f"control-seed-{self.number}"}
-        return f"{self.arm}-{kind[self.phase]}"
+        regime = "" if self.regime == SEARCH else f"{self.regime}-"
+        return f"{self.arm}-{regime}{kind[self.phase]}"
 
 
 @dataclass
@@ -64,6 +74,13 @@ class Ledger:
     def open(self, request: Request) -> TrialRecord:
         """Start a record."""
         record = self.records[request.key] = TrialRecord(request)
+        return record
+
+    def adopt(self, request: Request, result: Mapping[str, Any]) -> TrialRecord:
+        """Take over a trial that ended before the study was resumed; ``result`` holds its stop reason too."""
+        record = self.open(request)
+        self.update(request.key, result)
+        record.stop_reason = str(result["stop_reason"])
         return record
 
     def update(self, key: str, result: Mapping[str, Any]) -> TrialRecord:

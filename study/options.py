@@ -48,6 +48,8 @@ class Options:
     seed: int = 0
     delta: float | None = None
     time_budget: float | None = None
+    regime: str = "search"
+    epochs_scale: float = 1.0
     dataset: str = "digits"
     data_dir: str | None = None
     classes: tuple[int, ...] | None = None
@@ -66,6 +68,8 @@ class Options:
     tracking_uri: str
     experiment_name: str
     dry_run: bool = False
+    resume: bool = False
+    arguments: tuple[str, ...] = ()
     quiet: bool = False
 
     def __post_init__(self) -> None:

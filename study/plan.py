@@ -11,10 +11,12 @@ import torch
 
 from analysis.address import mlflow_command
 from search_spaces.arms import Categorical, Distribution, Study
+from search_spaces.reported import FAIR, LEARNING_RATES, SEARCH_SEEDS, Reported
 from study.budget import FINAL_SECONDS, OVERHEAD_SECONDS
+from study.conduct import describe_rungs
 from study.options import Options
-from study.phases import describe_rungs
 from study.protocol import delta_points
+from study.regimes import planned_epochs, planned_trials, regimes_of
 from study.schedule import plan_rungs, schedule_of
 from trainables.config import Scalar, TrialConfig
 from trainables.data import Dataset
@@ -38,6 +40,9 @@ def plan_lines(study: Study, options: Options, dataset: Dataset) -> Iterable[str
     yield f"baseline  {study.baseline}; differences under {delta_points(options):g} points do not matter"
     yield f"record    {options.folder}, {mlflow_command(options.tracking_uri)}"
     yield ""
+    if isinstance(study, Reported):
+        yield from _reported_lines(study, options, dataset)
+        return
     yield "The scientific factor and each arm's fixed values:"
     for arm in study.arms:
         yield f"  {arm.name:<18} " + ", ".join(f"{key} = {value}" for key, value in arm.fixed.items())
@@ -59,6 +64,31 @@ def plan_lines(study: Study, options: Options, dataset: Dataset) -> Iterable[str
     yield f"search    {sum(counts)} trials: {arms} arms x {each} ({options.search})"
     yield f"confirm   {confirmations} trials: {study.seeds} seeds x ({arms} arms + {controls} controls)"
     yield from _estimate_lines(study, options, dataset, sum(counts))
+
+
+def _reported_lines(study: Reported, options: Options, dataset: Dataset) -> Iterable[str]:
+    """What a reported study would run, and what was assumed where the report is silent."""
+    yield f"Report {study.report}. Assumed, where it does not say:"
+    yield from (f"  {assumption}" for assumption in study.assumptions)
+    common = set.intersection(*(set(arm.fixed.items()) for arm in study.arms))
+    yield "All arms: " + ", ".join(f"{key} = {value}" for key, value in sorted(common))
+    for arm in study.reported_arms:
+        own = ", ".join(f"{key} = {value}" for key, value in arm.fixed.items() if (key, value) not in common)
+        tuned = "" if arm.in_fair else "; stated regime only"
+        tuned = f"; at the rate tuned for {arm.rate_of}" if arm.rate_of else tuned
+        yield f"  {arm.name:<36} {own}{tuned}"
+    regimes = regimes_of(options)
+    if FAIR in regimes:
+        rates = ", ".join(f"{rate:.3g}" for rate in LEARNING_RATES)
+        yield f"fair      learning rates {rates} (mean over the batch), {SEARCH_SEEDS} search seeds each"
+    for stage, trials in planned_trials(study, regimes).items():
+        yield f"{stage:<9} {trials} trials"
+    epochs = sum(planned_epochs(study, regimes).values())
+    seconds = _epoch_seconds(study, options, dataset)
+    slots = _slots(options)
+    hours = epochs * seconds / slots / 3600
+    yield f"estimate  {epochs:,} epochs at {seconds:.3g} s (measured on the baseline), {slots} trials at once:"
+    yield f"          about {_show_hours(hours)}"
 
 
 def _parameter_lines(study: Study) -> Iterable[str]:
@@ -83,15 +113,22 @@ def _show(distribution: Distribution) -> str:
 
 def _estimate_lines(study: Study, options: Options, dataset: Dataset, search_trials: int) -> Iterable[str]:
     seconds = _epoch_seconds(study, options, dataset)
-    slots = options.max_concurrent or max(1, int((os.cpu_count() or 1) / options.cpus_per_trial))
+    slots = _slots(options)
     epochs = (study.min_epochs + study.max_epochs) / 2
     confirmations = (len(study.arms) + len(study.controls)) * study.seeds
     search = search_trials * (epochs * seconds + OVERHEAD_SECONDS)
     confirm = confirmations * (study.max_epochs * seconds + FINAL_SECONDS)
     hours = (search + confirm) / slots / 3600
     yield f"estimate  {seconds:.3g} s an epoch (measured, mean over configurations), {slots} trials at once:"
-    amount = f"{hours:.1f} hours" if hours >= 1 else f"{hours:.2f} hours ({60 * hours:.0f} minutes)"
-    yield f"          at most about {amount}; stopping makes the search shorter"
+    yield f"          at most about {_show_hours(hours)}; stopping makes the search shorter"
+
+
+def _slots(options: Options) -> int:
+    return options.max_concurrent or max(1, int((os.cpu_count() or 1) / options.cpus_per_trial))
+
+
+def _show_hours(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{hours:.2f} hours ({60 * hours:.0f} minutes)"
 
 
 def _epoch_seconds(study: Study, options: Options, dataset: Dataset) -> float:

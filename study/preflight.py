@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from search_spaces.arms import Study, joint, lowest
+from search_spaces.reported import Reported
 from search_spaces.table import SPACES
 from study.options import Options
 from trainables.config import InputError, TrialConfig
@@ -28,23 +30,39 @@ def claimed_folder(options: Options) -> Iterator[None]:
     """
     made: list[Path] = []
     try:
-        if options.folder.exists():
+        if options.folder.exists() and not options.resume:
             raise InputError(
                 f"The study {options.name!r} exists already in {options.storage_path}; give another `--name`"
-                " (a study cannot be resumed or extended yet)."
+                f" or, if it is a reported study, go on with `--resume {options.name}`."
             )
         made = [folder for folder in (options.folder, *options.folder.parents) if not folder.exists()]
-        options.folder.mkdir(parents=True)
+        options.folder.mkdir(parents=True, exist_ok=options.resume)
     except OSError as error:
         _remove(made)
         raise InputError(
             f"`--storage-path` must be a folder that can be written; got {options.storage_path} ({error.strerror})."
         ) from error
     try:
-        yield
+        with _locked(options):
+            yield
     except InputError:
         _remove(made)
         raise
+
+
+@contextlib.contextmanager
+def _locked(options: Options) -> Iterator[None]:
+    """The folder is this process's; a lock of a process that died is none.
+
+    Raises:
+        InputError: If another process runs the study.
+    """
+    with (options.folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"The study {options.name!r} is running already in {options.storage_path}.") from error
+        yield
 
 
 def check_store(options: Options) -> None:
@@ -86,6 +104,8 @@ def check_search(study: Study, options: Options) -> None:
     Raises:
         InputError: If not.
     """
+    if isinstance(study, Reported):
+        return
     arms = [joint(study)] if options.mode == "joint" else study.arms
     if options.search == "grid":
         for arm in arms:

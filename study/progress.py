@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self, TextIO
 
 from ray.tune import Callback
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search_spaces.arms import Study
-from study.ledger import SEARCH, Ledger, choose_winner
+from study.ledger import CONFIRM, SEARCH, Ledger, choose_winner
 
 REFRESH_SECONDS = 0.5
 LINE_SECONDS = 10.0
@@ -29,6 +29,7 @@ class Progress(Callback):  # type: ignore[misc]
         ledger: What has happened so far.
         seconds_left: The estimate of the time left, None while there is nothing to estimate from.
         budgets: Trials of each search, by arm; one search over all arms has a name of its own.
+        totals: Trials of each stage; by default the searches' and one confirm trial per arm, control and seed.
         quiet: Show nothing.
         stream: Where to write; standard error, since standard output is for the answer.
     """
@@ -39,12 +40,15 @@ class Progress(Callback):  # type: ignore[misc]
         ledger: Ledger,
         *,
         seconds_left: Callable[[], float | None],
-        budgets: dict[str, int],
+        budgets: Mapping[str, int],
+        totals: Mapping[str, int] | None = None,
         quiet: bool = False,
         stream: TextIO | None = None,
     ) -> None:
         super().__init__()
         self._study, self._ledger, self._budgets = study, ledger, budgets
+        arms = len(study.arms) + len(study.controls)
+        self._totals = totals or {SEARCH: sum(budgets.values()), CONFIRM: arms * study.seeds}
         self._seconds_left = seconds_left
         self._quiet = quiet
         self._console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
@@ -90,12 +94,9 @@ class Progress(Callback):  # type: ignore[misc]
         epochs = 0
         for record in self._ledger.records.values():
             epochs += record.epoch
-            phase = "search" if record.request.phase == SEARCH else "confirm"
-            done[phase] = done.get(phase, 0) + (record.stop_reason is not None)
-        total = {"search": sum(self._budgets.values())}
-        arms = len(self._study.arms) + len(self._study.controls)
-        total["confirm"] = arms * self._study.seeds
-        parts = [f"{phase} {count}/{total[phase]} trials" for phase, count in done.items()]
+            stage = record.request.stage
+            done[stage] = done.get(stage, 0) + (record.stop_reason is not None)
+        parts = [f"{stage} {count}/{self._totals[stage]} trials" for stage, count in done.items()]
         left = self._seconds_left()
         times = f"{_clock(time.monotonic() - self._started)} elapsed"
         return ", ".join(

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from search_spaces.arms import Arm, Study, describe, with_fixed
-from study.confirm import confirm_seeds
+from search_spaces.reported import (
+    BOTH,
+    LEARNING_RATES,
+    REGIMES,
+    SEARCH_SEEDS,
+    Reported,
+    describe_arm,
+    pick,
+    scale_epochs,
+)
+from study.confirm import confirm_seeds, search_seeds
 from study.options import DEFAULT_PRECISION, DEFAULT_SCHEDULE, Options
 from trainables.config import InputError, Scalar
 from trainables.data import Dataset, split_indices
@@ -33,6 +44,8 @@ def resolve_study(space: Study, options: Options) -> Study:
     Raises:
         InputError: If an arm is unknown or a value breaks a rule.
     """
+    if isinstance(space, Reported):
+        return _resolve_reported(space, options)
     study = space
     if options.arms is not None:
         study = _pick_arms(space, options.arms, options.baseline)
@@ -57,6 +70,29 @@ def resolve_study(space: Study, options: Options) -> Study:
         seeds=study.seeds if options.seeds is None else options.seeds,
         controls=controls,
     )
+
+
+def _resolve_reported(space: Reported, options: Options) -> Reported:
+    """A reported study with the flags applied; what the report fixed stays fixed.
+
+    Raises:
+        InputError: If an arm is unknown.
+    """
+    study = scale_epochs(space, options.epochs_scale)
+    names = _matching_arms(space, options.arms) if options.arms is not None else [arm.name for arm in space.arms]
+    baseline = space.arm(options.baseline).name if options.baseline is not None else space.baseline
+    study = pick(study, names, baseline if baseline in names else names[0])
+    arms = tuple(replace(arm, fixed={**_DEFAULTS, "precision": options.precision, **arm.fixed}) for arm in study.arms)
+    return replace(study, arms=arms, seeds=study.seeds if options.seeds is None else options.seeds)
+
+
+def _matching_arms(space: Study, patterns: Sequence[str]) -> list[str]:
+    """The space's arms that match a name or a pattern such as ``gelu-*-one``, in the space's order."""
+    known = [arm.name for arm in space.arms]
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in known):
+            raise InputError(f"No arm matches {pattern!r}; choose from {', '.join(known)}.")
+    return [name for name in known if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def delta_points(options: Options) -> float:
@@ -101,6 +137,26 @@ def describe_study(study: Study, options: Options, dataset: Dataset, rungs: Mapp
         "git_commit": commit,
         "git_dirty": dirty,
         "notes": [],
+        **(_describe_report(study, options) if isinstance(study, Reported) else {}),
+    }
+
+
+def _describe_report(study: Reported, options: Options) -> dict[str, Any]:
+    """What a reported study's record holds beside; overrides what a tuned space's would say."""
+    return {
+        "report": study.report,
+        "regimes": list(REGIMES) if options.regime == BOTH else [options.regime],
+        "epochs_scale": study.epochs_scale,
+        "report_dataset": study.dataset,
+        "stand_in": not study.own_data or options.dataset != study.dataset,
+        "assumptions": list(study.assumptions),
+        "arms": [describe_arm(arm) for arm in study.reported_arms],
+        "learning_rates": list(LEARNING_RATES),
+        "search_seeds": search_seeds(options.seed),
+        "trials_per_arm": len(LEARNING_RATES) * SEARCH_SEEDS,
+        "search": "grid",
+        "stopping": "none",
+        "arguments": list(options.arguments),
     }
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import optuna
-from ray.tune.search import Searcher
 
 from search_spaces.arms import Arm, Categorical, Distribution, Float, Study, joint
+from study.dealing import Dealer
 from study.ledger import COMPLETED, DIVERGED, FAILED, SEARCH, Ledger, Request, TrialRecord
 from trainables.config import Scalar, TrialConfig
 
@@ -108,10 +108,8 @@ def build_searches(
     ]
 
 
-class StudySearcher(Searcher):  # type: ignore[misc]
+class StudySearcher(Dealer):
     """Deals search trials to the arms in turn, so that budgets are equal exactly; then deals the confirmation.
-
-    Both phases in one Tune run: the actors that searched also confirm.
 
     Args:
         searches: The Optuna studies.
@@ -134,86 +132,31 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         max_concurrent: int | None,
         to_config: Callable[[Request], dict[str, Any]],
     ) -> None:
-        super().__init__(metric="val_accuracy", mode="max")
+        stages = (self._deal_search, plan_confirmation)
+        super().__init__(stages, ledger, max_concurrent=max_concurrent, to_config=to_config)
         self._searches = {search.label: search for search in searches}
-        self._ledger = ledger
         self._arm_of = arm_of
-        self._plan_confirmation = plan_confirmation
         self._may_start_round = may_start_round
-        self._max_concurrent = max_concurrent
-        self._to_config = to_config
-        self._keys: dict[str, str] = {}
-        self._search_over = False
-        self._confirmation: Iterator[Request] | None = None
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Tune pickles its searcher; ours is rebuilt from Optuna's journal, so the pickle holds nothing."""
-        return (dict, ())
+    def reported(self, record: TrialRecord) -> None:
+        """Tell Optuna."""
+        if record.request.group is not None:
+            self._searches[record.request.group].report(record)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial; None to be asked again later."""
-        if self._max_concurrent is not None and len(self._keys) >= self._max_concurrent:
-            return None
-        request = self._next_search() or self._next_confirmation()
-        if request is None:
-            return None if self._keys else str(Searcher.FINISHED)
-        self._ledger.open(request)
-        self._keys[trial_id] = request.key
-        return {**self._to_config(request), "key": request.key, "index": len(self._ledger.records)}
-
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Note an epoch."""
-        self._note(self._keys[trial_id], result)
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Note the end of a trial."""
-        key = self._keys.pop(trial_id)
-        if result and "epoch" in result:
-            self._note(key, result)
-        record = self._ledger.close(key, failed=error)
+    def ended(self, record: TrialRecord) -> None:
+        """Tell Optuna what became of it."""
         if record.request.group is not None:
             self._searches[record.request.group].tell(record)
 
-    def finish(self) -> list[TrialRecord]:
-        """End every trial that Tune left running (Ctrl-C) as interrupted; returns them."""
-        left = self._ledger.running()
-        for record in left:
-            self._ledger.interrupt(record.request.key)
-            if record.request.group is not None:
-                self._searches[record.request.group].tell(record)
-        self._keys.clear()
-        return left
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: Optuna's journal is the state."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing: Optuna's journal is the state."""
-
-    def _note(self, key: str, result: Mapping[str, Any]) -> None:
-        """Take over a result; one that came before is not told to Optuna again."""
-        known = self._ledger.records[key].epoch
-        record = self._ledger.update(key, result)
-        if record.request.group is not None and record.epoch > known:
-            self._searches[record.request.group].report(record)
-
-    def _next_search(self) -> Request | None:
-        if self._search_over:
-            return None
-        search = min(self._searches.values(), key=lambda search: search.asked / search.trials)
-        starts_round = search is next(iter(self._searches.values()))  # ties are dealt in the arms' order
-        if search.asked >= search.trials or (starts_round and not self._may_start_round()):
-            self._search_over = True
-            return None
-        number, config = search.ask()
-        return Request(self._arm_of(search.label, config), SEARCH, number, config, group=search.label)
-
-    def _next_confirmation(self) -> Request | None:
-        if self._confirmation is None:
-            if self._keys:  # winners are known when the last search trial has ended
-                return None
-            self._confirmation = self._plan_confirmation()
-        return next(self._confirmation, None)
+    def _deal_search(self) -> Iterator[Request]:
+        first = next(iter(self._searches.values()))
+        while True:
+            search = min(self._searches.values(), key=lambda search: search.asked / search.trials)
+            starts_round = search is first  # ties are dealt in the arms' order
+            if search.asked >= search.trials or (starts_round and not self._may_start_round()):
+                return
+            number, config = search.ask()
+            yield Request(self._arm_of(search.label, config), SEARCH, number, config, group=search.label)
 
 
 def _suggest(trial: optuna.trial.Trial, key: str, distribution: Distribution) -> Scalar:

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from search_spaces.arms import Study
+from search_spaces.reported import Reported
 from study import cluster, preflight
 from study.options import Options
 from trainables.data import Dataset, load_dataset
@@ -36,12 +37,14 @@ def run_study(study: Study, options: Options, *, started: float) -> int:
             early = beside.submit(_prepare, study, options) if options.address is None else None
             with cluster.connected(options) as slots:
                 preparing = early or beside.submit(_prepare, study, options)
-                phases, dataset, store = preparing.result()
-                outcome = phases.run_trials(study, options, dataset, store, slots=slots, started=started)
+                phases, dataset, store, recalled = preparing.result()
+                outcome = phases.run_trials(
+                    study, options, dataset, store, slots=slots, started=started, recalled=recalled
+                )
     # From here on nothing takes the study's folder away again.
     from study.conclusion import conclude  # noqa: PLC0415 - statistics and figures, needed now, not before
 
-    return conclude(options, dataset, outcome, store)
+    return conclude(study, options, dataset, outcome, store)
 
 
 def load_data(study: Study, options: Options) -> Dataset:
@@ -62,14 +65,27 @@ def load_data(study: Study, options: Options) -> Dataset:
     return dataset
 
 
-def _prepare(study: Study, options: Options) -> tuple[ModuleType, Dataset, Any]:
+def _prepare(study: Study, options: Options) -> tuple[ModuleType, Dataset, Any, Any]:
     dataset = load_data(study, options)
     if not options.quiet:
-        plan = (
-            f"{len(study.arms)} arms x {study.trials} trials, then {study.seeds} seeds each, on {options.dataset_label}"
-        )
         # A sign of life while Ray starts, once nothing is left to refuse but what only Ray and MLflow know.
-        print(f"{options.name}: {plan}", file=sys.stderr)  # noqa: T201
+        for line in _outline(study, options):
+            print(line, file=sys.stderr)  # noqa: T201
     from study import phases  # noqa: PLC0415 - ray.tune, optuna and mlflow, imported while Ray starts
 
-    return phases, dataset, phases.open_store(options)
+    recalled = None
+    if options.resume:
+        from study.resume import recall  # noqa: PLC0415 - likewise
+
+        recalled = recall(options.name, tracking_uri=options.tracking_uri)
+        recalled.check(dataset)
+    return phases, dataset, phases.open_store(options), recalled
+
+
+def _outline(study: Study, options: Options) -> list[str]:
+    arms = f"{len(study.arms)} arms"
+    if not isinstance(study, Reported):
+        plan = f"{arms} x {study.trials} trials, then {study.seeds} seeds each"
+        return [f"{options.name}: {plan}, on {options.dataset_label}"]
+    lines = [f"{options.name}: report {study.report}, {arms}, {study.seeds} seeds, on {options.dataset_label}"]
+    return [*lines, *(f"  assumed: {assumption}" for assumption in study.assumptions)]

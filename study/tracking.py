@@ -137,6 +137,7 @@ class MlflowRecord:
         request = item.request
         tags = self._tags | {
             "mlflow.parentRunId": self.parent_run_id,
+            "regime": request.regime,
             "phase": request.phase,
             "arm": request.arm,
             "seed": str(request.config["seed"]),

@@ -27,7 +27,7 @@ PER_SPLIT = (
 EPOCH_METRICS = {f"{split}_{name}" for split in ("train", "val") for name in PER_SPLIT}
 EPOCH_METRICS |= {"epoch_seconds", "learning_rate", "diverged"}
 FINAL_METRICS = {f"test_{name}" for name in (*PER_SPLIT, "ece", "brier", "temperature", "corruption_area")}
-FINAL_METRICS |= {"train_eval_accuracy", "train_eval_nll"}
+FINAL_METRICS |= {"train_eval_accuracy", "train_eval_nll", "train_eval_loss"}
 
 
 def last_line_with(text, start):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from mlflow.exceptions import MlflowException
 
+from search_spaces.smoke import STUDY
 from study import conclusion
 from study.ledger import COMPLETED, CONFIRM, FAILED, Ledger, Request, TrialRecord
 from study.phases import Outcome, Store
@@ -23,11 +24,11 @@ def an_outcome(stop_reason=COMPLETED, first_error=""):
     request = Request("focal", CONFIRM, 1, {"epochs": 1})
     ledger.records[request.key] = TrialRecord(request, epoch=1, stop_reason=stop_reason)
     record = SimpleNamespace(parent_run_id="p", run_ids={})
-    return Outcome(ledger, {}, {}, interrupted=False, first_error=first_error, record=record)
+    return Outcome(ledger, interrupted=False, first_error=first_error, record=record)
 
 
 def conclude(options, outcome, client=None):
-    return conclusion.conclude(options, None, outcome, Store(client, "0"))
+    return conclusion.conclude(STUDY, options, None, outcome, Store(client, "0"))
 
 
 @pytest.mark.parametrize("error", [InputError("no server at http://me:secret@host:1"), MlflowException("gone\naway")])

@@ -16,6 +16,7 @@ from PIL import Image
 
 from study import cluster
 from study.launch import build_parser, main, parse_options
+from study.protocol import resolve_study
 from trainables.config import InputError
 
 SMOKE = ("--space", "smoke")
@@ -25,7 +26,7 @@ FLAGS = {
     "--imbalance", "--augment", "--model", "--precision", "--schedule", "--trials", "--seeds", "--seed",
     "--time-budget", "--mode", "--search", "--stopping", "--max-concurrent", "--cpus-per-trial",
     "--gpus-per-trial", "--device", "--address", "--storage-path", "--tracking-uri", "--experiment-name",
-    "--dry-run", "--quiet",
+    "--dry-run", "--quiet", "--regime", "--epochs-scale", "--resume",
 }  # fmt: skip
 OWN_PARTS = """
 import numpy as np
@@ -143,7 +144,7 @@ def refused(arguments, capsys, folder):
     [
         ((), "The following arguments are required: --space"),
         (("--space",), "--space: expected one argument"),
-        (("--space", "fulll"), "Unknown space 'fulll'; choose from full, smoke, or give package.module:STUDY"),
+        (("--space", "fulll"), "Unknown space 'fulll'; choose from full, smoke, loss_by_optimizer,"),
         (("--space", "missing.py"), "no file 'missing.py'"),
         (("--space", "syntax.py"), "'syntax.py' cannot be loaded: SyntaxError"),
         (("--space", "own_parts_of_launch:FIXED"), "must be a search_spaces.arms.Study; got dict"),
@@ -297,6 +298,7 @@ def test_flags_reach_the_options(working_directory):
     assert space.name == "smoke"
     shown = dict(vars(options))
     assert shown.pop("command") == f"python -m study.launch {line}"
+    assert shown.pop("arguments") == tuple(line.split())
     assert shown == {
         "name": "mine",
         "space": "smoke",
@@ -329,7 +331,62 @@ def test_flags_reach_the_options(working_directory):
         "experiment_name": "exp",
         "dry_run": True,
         "quiet": True,
+        "regime": "search",
+        "epochs_scale": 1.0,
+        "resume": False,
     }
+
+
+def test_flags_of_a_reported_study_reach_the_options(working_directory):
+    line = "--space loss_by_depth --regime fair --epochs-scale 0.25 --arms gelu-*-one,silu-mse-one --seeds 5"
+    options, space = parse_options(line.split())
+    assert (options.regime, options.epochs_scale, options.dataset, options.classes) == ("fair", 0.25, "mnist", None)
+    study = resolve_study(space, options)
+    assert [arm.name for arm in study.arms] == [
+        "silu-mse-one", "gelu-mse-one", "gelu-cross_entropy-one", "gelu-hinge-one", "gelu-focal-one",
+        "gelu-mse_probabilities-one",
+    ]  # fmt: skip
+    assert {arm.fixed["epochs"] for arm in study.arms} == {50}
+    assert (study.seeds, study.baseline) == (5, "gelu-cross_entropy-one")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "classes", "expected"),
+    [
+        ((), (), ("fashion-mnist", (0, 6))),
+        (("--dataset", "cifar10"), (), ("cifar10", (3, 5))),
+        (("--dataset", "svhn"), ("--classes", "1,7"), ("svhn", (1, 7))),
+        (("--dataset", "cifar10"), ("--classes", "0,1"), ("cifar10", (0, 1))),
+    ],
+)
+def test_a_study_of_two_classes_knows_its_look_alikes(working_directory, dataset, classes, expected):
+    options, _ = parse_options(["--space", "one_factor_at_a_time", *dataset, *classes])
+    assert (options.dataset, options.classes) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("--space one_factor_at_a_time --dataset svhn", "needs `--classes A,B` for the data set 'svhn'"),
+        ("--space loss_by_depth --trials 3", "`--trials 3` does not apply to the space 'loss_by_depth': it is fixed"),
+        ("--space loss_by_depth --stopping none", "`--stopping none` does not apply to the space 'loss_by_depth'"),
+        ("--space loss_by_depth --model mlp", "`--model mlp` does not apply to the space 'loss_by_depth'"),
+        ("--space loss_by_depth --time-budget 3m", "`--time-budget 3m` does not apply to the space 'loss_by_depth'"),
+        ("--space smoke --regime fair", "`--regime fair` does not apply to the space 'smoke': it is for the reported"),
+        ("--space smoke --epochs-scale 0.5", "`--epochs-scale 0.5` does not apply to the space 'smoke'"),
+        ("--space loss_by_depth --epochs-scale 0", "`--epochs-scale` must lie in (0, 1]; got 0"),
+        ("--space loss_by_depth --epochs-scale 1.5", "`--epochs-scale` must lie in (0, 1]; got 1.5"),
+        ("--space loss_by_depth --epochs-scale nan", "`--epochs-scale` must lie in (0, 1]; got nan"),
+        ("--space loss_by_depth --arms gelu-*-three", "No arm matches 'gelu-*-three'; choose from selu-mse-one,"),
+        ("--space loss_by_depth --baseline nobody", "Unknown arm 'nobody'; choose from selu-mse-one,"),
+        ("--space loss_by_depth --regime honest", "invalid choice: 'honest'"),
+        ("--resume s --seeds 3", "`--resume` takes the study's flags from its record; leave out `--seeds`"),
+        ("--resume s --space smoke", "`--resume` takes the study's flags from its record; leave out `--space`"),
+        ("--name s", "The following arguments are required: --space"),
+    ],
+)
+def test_flags_that_do_not_fit_a_reported_study_are_refused(line, says, things, capsys):
+    assert says in refused(line.split(), capsys, things)
 
 
 def test_defaults_need_nothing_but_a_space(working_directory):

@@ -61,8 +61,8 @@ def paths_under(folder):
 
 def test_claimed_folder_is_made_and_stays(working_directory):
     with preflight.claimed_folder(an_options("a/b")):
-        assert paths_under(working_directory) == ["a", "a/b", "a/b/s"]
-    assert paths_under(working_directory) == ["a", "a/b", "a/b/s"]
+        assert paths_under(working_directory) == ["a", "a/b", "a/b/s", "a/b/s/lock"]
+    assert paths_under(working_directory) == ["a", "a/b", "a/b/s", "a/b/s/lock"]
 
 
 def test_refused_study_leaves_neither_its_folder_nor_the_parents_made_for_it(working_directory):

@@ -13,8 +13,8 @@ from ray.tune.schedulers import TrialScheduler
 from search_spaces.arms import Arm, Categorical, Parameter, Study
 from search_spaces.full import STUDY as FULL
 from search_spaces.smoke import STUDY as SMOKE
+from study.conduct import rung_epochs
 from study.ledger import CONFIRM, CONTROL, INTERRUPTED, SEARCH, Ledger, Request
-from study.phases import rung_epochs
 from study.schedule import ArmScheduler, RungPlan, plan_rungs
 
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP

@@ -1,0 +1,104 @@
+"""Stages are dealt in order, each when the one before has ended, and what is on record is not run again."""
+
+import pickle
+
+import pytest
+from ray.tune.search import Searcher
+
+from study.dealing import Dealer
+from study.ledger import COMPLETED, CONFIRM, DIVERGED, FAILED, INTERRUPTED, Ledger, Request
+
+
+def a_request(arm, number=1):
+    return Request(arm, CONFIRM, number, {"epochs": 2, "seed": number}, regime="stated")
+
+
+def a_result(epoch=2, diverged=0.0, val_accuracy=0.5):
+    values = {"epoch": epoch, "val_accuracy": val_accuracy, "val_nll": 1.0, "diverged": diverged, "trial_seconds": 0.1}
+    return {**values, "rows": []}
+
+
+def a_dealer(*stages, ledger=None, **how):
+    how = {"max_concurrent": None, "to_config": lambda request: {"arm": request.arm}, **how}
+    return Dealer([lambda stage=stage: iter(stage) for stage in stages], ledger or Ledger(), **how)
+
+
+def test_requests_are_dealt_in_order_with_their_key_and_place():
+    dealer = a_dealer([a_request("a"), a_request("b")])
+    assert dealer.suggest("1") == {"arm": "a", "key": "a/stated-confirm/1", "index": 1}
+    assert dealer.suggest("2") == {"arm": "b", "key": "b/stated-confirm/1", "index": 2}
+
+
+def test_the_next_stage_waits_for_every_trial_of_the_one_before():
+    dealer = a_dealer([a_request("a"), a_request("b")], [a_request("c")])
+    dealer.suggest("1")
+    dealer.suggest("2")
+    assert dealer.suggest("3") is None
+    dealer.on_trial_complete("1", a_result())
+    assert dealer.suggest("3") is None
+    dealer.on_trial_complete("2", a_result())
+    assert dealer.suggest("3")["arm"] == "c"
+    dealer.on_trial_complete("3", a_result())
+    assert dealer.suggest("4") == Searcher.FINISHED
+
+
+def test_a_stage_is_planned_when_it_begins_and_sees_what_came_before():
+    ledger = Ledger()
+    seen = []
+
+    def second():
+        seen.extend(record.stop_reason for record in ledger.records.values())
+        return iter([])
+
+    dealer = Dealer(
+        [lambda: iter([a_request("a")]), second], ledger, max_concurrent=None, to_config=lambda _request: {}
+    )
+    dealer.suggest("1")
+    dealer.on_trial_complete("1", a_result(diverged=1.0))
+    assert seen == []
+    assert dealer.suggest("2") == Searcher.FINISHED
+    assert seen == [DIVERGED]
+
+
+def test_no_more_trials_than_allowed_are_dealt_at_once():
+    dealer = a_dealer([a_request("a"), a_request("b")], max_concurrent=1)
+    dealer.suggest("1")
+    assert dealer.suggest("2") is None
+    dealer.on_trial_complete("1", a_result())
+    assert dealer.suggest("2")["arm"] == "b"
+
+
+def test_trials_on_record_are_adopted_and_not_dealt_again():
+    ledger = Ledger()
+    known = {"a/stated-confirm/1": {**a_result(val_accuracy=0.75), "stop_reason": COMPLETED}}
+    dealer = a_dealer([a_request("a"), a_request("b")], ledger=ledger, recalled=known)
+    assert dealer.suggest("1")["arm"] == "b"
+    adopted = ledger.records["a/stated-confirm/1"]
+    assert (adopted.stop_reason, adopted.val_accuracy, adopted.epoch) == (COMPLETED, 0.75, 2)
+
+
+def test_a_study_that_is_on_record_in_full_has_nothing_to_deal():
+    known = {a_request(arm).key: {**a_result(), "stop_reason": COMPLETED} for arm in ("a", "b")}
+    dealer = a_dealer([a_request("a")], [a_request("b")], recalled=known)
+    assert dealer.suggest("1") == Searcher.FINISHED
+
+
+@pytest.mark.parametrize(("error", "epoch", "reason"), [(True, 1, FAILED), (False, 2, COMPLETED)])
+def test_the_end_of_a_trial_is_noted_with_its_reason(error, epoch, reason):
+    ledger = Ledger()
+    dealer = a_dealer([a_request("a")], ledger=ledger)
+    dealer.suggest("1")
+    dealer.on_trial_complete("1", a_result(epoch), error=error)
+    assert ledger.records["a/stated-confirm/1"].stop_reason == reason
+
+
+def test_what_is_left_running_ends_as_interrupted():
+    dealer = a_dealer([a_request("a"), a_request("b")])
+    dealer.suggest("1")
+    dealer.on_trial_complete("1", a_result())
+    dealer.suggest("2")
+    assert [(record.request.arm, record.stop_reason) for record in dealer.finish()] == [("b", INTERRUPTED)]
+
+
+def test_tune_pickles_nothing_of_it():
+    assert pickle.loads(pickle.dumps(a_dealer([a_request("a")]))) == {}
