@@ -46,7 +46,8 @@ def _check_sqlite(path: Path, uri: str) -> None:
     if not path.is_file():
         raise InputError(f"No MLflow record at {uri!r}: the file does not exist; name another with --tracking-uri.")
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        # Read-write, so that SQLite may undo the unfinished write of a process that was killed; it creates nothing.
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as connection:
             found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone()
     except sqlite3.Error as error:
         raise InputError(f"No MLflow record at {uri!r}: {error}.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import shutil
 import sys
@@ -25,6 +26,8 @@ from trainables.config import InputError, Scalar
 from trainables.data import Dataset
 
 MAX_REASON = 300
+
+logger = logging.getLogger(__name__)
 
 
 def conclude(study: Study, options: Options, dataset: Dataset, outcome: Outcome, store: Store) -> int:
@@ -82,8 +85,14 @@ def log_measurements(study: Reported, options: Options, dataset: Dataset, outcom
     seeds = confirm_seeds(options.seed, study.seeds)
     configs = {arm.name: dict(arm.fixed) for arm in study.arms}
     diagnostics = {name: list(arms) for name, arms in study.diagnostics.items()}
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as beside:
-        measured = beside.submit(_measure, options, diagnostics, configs, dataset, seeds).result()
+    try:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as beside:
+            measured = beside.submit(_measure, options, diagnostics, configs, dataset, seeds).result()
+    except Exception as error:  # whatever it is, the trials stand and their report is written
+        logger.exception("The exact tests and diagnostics failed")
+        reason = " ".join(str(error).split())[:MAX_REASON]
+        print(f"The exact tests are not on record ({reason}); `--resume {options.name}` tries again.", file=sys.stderr)  # noqa: T201
+        return
     for name, content in measured.items():
         store.client.log_dict(outcome.record.parent_run_id, content, f"{name}.json")
 
@@ -97,7 +106,6 @@ def _measure(
 ) -> dict[str, dict[str, Any]]:
     log_to_file(options)
     from trainables.diagnostics import measure_diagnostics  # noqa: PLC0415 - torch
-
     from trainables.identities import measure_identities  # noqa: PLC0415 - torch
 
     return {

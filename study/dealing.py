@@ -39,6 +39,7 @@ class Dealer(Searcher):  # type: ignore[misc]
         self._max_concurrent = max_concurrent
         self._to_config = to_config
         self._recalled = dict(recalled or {})
+        self.dealt = 0
         self._keys: dict[str, str] = {}
         self._dealing: Iterator[Request] | None = None
 
@@ -59,6 +60,7 @@ class Dealer(Searcher):  # type: ignore[misc]
         request = self._next()
         if request is None:
             return None if self._keys else str(Searcher.FINISHED)
+        self.dealt += 1
         self._ledger.open(request)
         self._keys[trial_id] = request.key
         return {**self._to_config(request), "key": request.key, "index": len(self._ledger.records)}

@@ -143,6 +143,8 @@ def _tune(conduct: Conduct, options: Options, dataset: Dataset, record: MlflowRe
     )
     with conduct.progress:
         results = tuner.fit()
+        if conduct.dealer.dealt == 0:
+            conduct.progress.say("Every trial is on record already; its report is written again.")
     shutil.rmtree(options.folder / "tune", ignore_errors=True)
     interrupted = conduct.dealer.finish()
     for left in interrupted:

@@ -78,7 +78,8 @@ def recall(name: str, *, tracking_uri: str) -> Recalled:
     record = load_study(name, tracking_uri=tracking_uri, metrics=("val_accuracy", "epoch_seconds"), finals=False)
     if "report" not in record.protocol:
         raise InputError(f"The study {name!r} cannot be resumed: only the reported studies can be, so far.")
-    ended = record.trials["stop_reason"].isin(FINAL)
+    # A run says its reason before it is terminated; one killed in between lacks what comes last.
+    ended = record.trials["stop_reason"].isin(FINAL) & (record.trials["status"] == "FINISHED")
     return Recalled(
         name=name,
         run_id=record.run_id,

@@ -1,0 +1,195 @@
+"""A reported study on the digits: both regimes, its claims, and a driver that dies on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+from tests.end_to_end.conftest import Launched, command, launch
+
+ARMS = "tanh-cross_entropy,tanh-kl_div,tanh-focal,tanh-focal-rate_1e-2"
+REPORTED = ("--space", "loss_by_activation", "--dataset", "digits", "--epochs-scale", "0.2", "--seeds", "3")
+FAIR_ARMS = ("tanh-cross_entropy", "tanh-kl_div", "tanh-focal")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return launch(tmp_path_factory.mktemp("reported"), *REPORTED, "--arms", ARMS)
+
+
+def claims(study, *arguments):
+    done = subprocess.run(
+        **command(study.folder, *arguments, module="analysis.claims"), capture_output=True, timeout=200, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_it_ends_well_and_prints_what_was_assumed(study):
+    assert study.code == 0, study.stderr
+    assert "assumed: Focal gamma is 2; the report does not give it." in study.stderr
+    assert study.parent.data.tags["regime"] == "both"
+    assert study.parent.data.tags["state"] == "finished"
+
+
+def test_every_arm_is_run_as_stated_on_every_seed_and_the_test_split_is_watched(study):
+    runs = study.runs(regime="stated")
+    assert Counter(run.data.tags["arm"] for run in runs) == dict.fromkeys(ARMS.split(","), 3)
+    for run in runs:
+        assert run.data.tags["phase"] == "confirm"
+        assert study.steps(run, "test_accuracy") == [1, 2]
+        assert run.data.params["init_std"] == "0.01"
+        assert run.data.params["reduction"] == "sum"
+
+
+def test_the_fair_regime_tries_twelve_rates_on_three_seeds_and_looks_at_the_test_split_once(study):
+    search = study.runs(regime="fair", phase="search")
+    assert Counter(run.data.tags["arm"] for run in search) == dict.fromkeys(FAIR_ARMS, 36)
+    for arm in FAIR_ARMS:
+        own = [run for run in search if run.data.tags["arm"] == arm]
+        rates = Counter(run.data.params["optimizer.learning_rate"] for run in own)
+        assert sorted(rates.values()) == [3] * 12
+    assert not any("test_accuracy" in run.data.metrics for run in search)
+    confirm = study.runs(regime="fair", phase="confirm")
+    assert Counter(run.data.tags["arm"] for run in confirm) == dict.fromkeys(FAIR_ARMS, 3)
+    assert all(study.steps(run, "test_accuracy") == [2] for run in confirm)
+
+
+def test_the_rate_that_is_confirmed_had_the_highest_mean_validation_accuracy(study):
+    for arm in FAIR_ARMS:
+        scores = {}
+        for run in study.runs(regime="fair", phase="search", arm=arm):
+            rate = run.data.params["optimizer.learning_rate"]
+            scores.setdefault(rate, []).append(run.data.metrics["val_accuracy"])
+        confirmed = {
+            run.data.params["optimizer.learning_rate"] for run in study.runs(regime="fair", phase="confirm", arm=arm)
+        }
+        (rate,) = confirmed
+        assert sum(scores[rate]) == max(map(sum, scores.values()))
+
+
+@pytest.mark.parametrize("regime", ["stated", "fair"])
+def test_kl_divergence_and_cross_entropy_differ_by_exactly_nothing(study, regime):
+    for metric in ("test_accuracy", "test_nll", "train_loss"):
+        scores = [
+            {
+                run.data.tags["seed"]: study.values(run, metric)
+                for run in study.runs(regime=regime, phase="confirm", arm=arm)
+            }
+            for arm in ("tanh-cross_entropy", "tanh-kl_div")
+        ]
+        assert len(scores[0]) == 3
+        assert scores[0] == scores[1]
+
+
+def test_exact_tests_and_diagnostics_are_on_record(study):
+    run_id = study.parent.info.run_id
+    identities = json.loads(study.artifact(run_id, "identities.json").read_text())
+    assert identities["kl_div_equals_cross_entropy"]["holds"] is True
+    assert identities["raising_gamma_raises_loss"]["holds"] is False
+    diagnostics = json.loads(study.artifact(run_id, "diagnostics.json").read_text())
+    assert set(diagnostics["arms"]) == {"tanh-cross_entropy", "tanh-kl_div", "tanh-focal"}
+    protocol = json.loads(study.artifact(run_id, "study.json").read_text())
+    assert (protocol["report"], protocol["regimes"], protocol["stand_in"]) == ("003", ["stated", "fair"], True)
+
+
+def test_every_claim_of_the_report_gets_a_line_and_the_exact_ones_a_verdict(study):
+    code, out, err = claims(study, "--study", study.name, "--format", "json")
+    assert code == 0, err
+    table = json.loads(out)
+    assert [row["id"] for row in table] == [f"003-{number:02d}" for number in range(1, 19)]
+    by_id = {row["id"]: row["regimes"] for row in table}
+    assert by_id["003-08"]["stated"]["verdict"] == "holds" or "selu" in by_id["003-08"]["stated"]["reason"]
+    assert by_id["003-17"]["stated"]["verdict"] == "holds"
+    assert by_id["003-03"]["stated"]["verdict"] == "not run"
+    assert "selu" in by_id["003-03"]["stated"]["reason"]
+
+
+def test_the_table_of_all_claims_misses_none(study):
+    code, out, err = claims(study, "--all", "--format", "json")
+    assert code == 0, err
+    table = json.loads(out)
+    assert len(table) == len({row["id"] for row in table}) == 118
+    unrun = [row for row in table if row["id"].startswith("000")]
+    assert {row["regimes"]["fair"]["verdict"] for row in unrun} == {"not run"}
+
+
+def test_resuming_what_has_ended_runs_nothing_and_says_so(study):
+    before = {run.info.run_id for run in study.runs()}
+    done = subprocess.run(
+        **command(study.folder, "--resume", study.name), capture_output=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Every trial is on record already" in done.stderr
+    assert {run.info.run_id for run in study.runs()} == before
+    assert study.parent.data.tags["state"] == "finished"
+
+
+def table_of(study):
+    """What a study came to, trial by trial: every metric of every epoch apart from times."""
+    content = {}
+    for run in study.runs():
+        names = sorted(name for name in run.data.metrics if "seconds" not in name)
+        assert run.data.tags["trial_id"] not in content
+        content[run.data.tags["trial_id"]] = {name: (study.steps(run, name), study.values(run, name)) for name in names}
+    return content
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """The same study twice: once without a break, once with its driver killed twice."""
+    arguments = (*REPORTED, "--arms", "tanh-cross_entropy,tanh-focal", "--seeds", "4")
+    folder = tmp_path_factory.mktemp("killed")
+    first = command(folder, *arguments, "--name", "s")
+    for start, trials in ((first, 6), (command(folder, "--resume", "s"), 40)):
+        process = subprocess.Popen(
+            **start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        try:
+            killed = Launched(folder, "s", 0, "", "")
+            wait_for_trials(killed, trials, process)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    done = subprocess.run(**command(folder, "--resume", "s"), capture_output=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return launch(tmp_path_factory.mktemp("whole"), *arguments), killed
+
+
+def wait_for_trials(study, count, process):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.5)
+        if (study.folder / "mlflow.db").exists() and ended(study) >= count:
+            return
+    pytest.fail(f"{count} trials did not end in time (exit code {process.poll()})", pytrace=False)
+
+
+def ended(study):
+    """Counted by a process of its own: MLflow must not make the database before the study does."""
+    query = (
+        "import sqlite3, sys; print(sqlite3.connect(f'file:{sys.argv[1]}?mode=ro', uri=True)"
+        ".execute(\"select count(*) from runs where status = 'FINISHED'\").fetchone()[0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", query, str(study.folder / "mlflow.db")], capture_output=True, text=True, check=False
+    )
+    return int(done.stdout) if done.returncode == 0 else 0
+
+
+def test_a_study_killed_twice_ends_as_one_that_never_was(pair):
+    whole, killed = pair
+    assert table_of(killed) == table_of(whole)
+
+
+def test_after_kills_every_trial_has_one_run_and_none_is_left_running(pair):
+    whole, killed = pair
+    assert {run.info.status for run in killed.runs()} == {"FINISHED"}
+    assert len(killed.runs()) == len(whole.runs())
+    for run in killed.runs():
+        steps = killed.steps(run, "val_accuracy")
+        assert steps == sorted(set(steps))
