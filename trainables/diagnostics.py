@@ -6,25 +6,21 @@ what else the machine does meets all parts alike.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.activations import build_activation
-from trainables.augmentation import crop_and_flip
 from trainables.config import InputError, Scalar, TrialConfig
 from trainables.data import Dataset
 from trainables.loop import (
     ResidentData,
     TrainingState,
-    batches,
     draw_split,
     forward,
     load_resident,
@@ -32,6 +28,7 @@ from trainables.loop import (
     start_training,
 )
 from trainables.losses import build_loss, cross_entropy
+from trainables.steps import median_seconds, one_thread, parts_of_a_step, train_on, training_batches
 
 Diagnostic = Callable[[TrialConfig, ResidentData, int], dict[str, float]]
 
@@ -39,7 +36,6 @@ GRADIENT_BATCHES = (16, 32, 64, 128, 256)
 #: Steps taken before the gradient's variance is measured: a network trained a little.
 GRADIENT_STEPS = 50
 GRADIENT_DRAWS = 60
-REPETITIONS = 60
 #: Steps after which a loss that has not fallen counts as censored.
 MAX_STEPS = 2_000
 FALL = 0.05
@@ -77,7 +73,7 @@ def measure_diagnostics(
         for arm in arms:
             _check_known("arm", arm, configs)
     measured: dict[str, dict[str, list[float | None]]] = {}
-    with _one_thread():
+    with one_thread():
         data = load_resident(dataset, torch.device("cpu"))
         for name, arms in plan.items():
             for arm in arms:
@@ -100,8 +96,8 @@ def gradient_variance(config: TrialConfig, data: ResidentData, seed: int) -> dic
         give −1: the variance of a mean of B of them is that of one over B.
     """
     state = start_training(replace(config, seed=seed), data)
-    for _, indices in zip(range(GRADIENT_STEPS), _training_batches(state), strict=False):
-        _train_on(state, data, indices)
+    for _, indices in zip(range(GRADIENT_STEPS), training_batches(state), strict=False):
+        train_on(state, data, indices)
     generator = torch.Generator().manual_seed(seed * 16 + _STEP_STREAM)
     variances = [_gradient_variance(state, data, size, generator) for size in GRADIENT_BATCHES]
     if not all(math.isfinite(variance) and variance > 0 for variance in variances):
@@ -116,7 +112,7 @@ def profile(config: TrialConfig, data: ResidentData, seed: int) -> dict[str, flo
     Returns:
         ``activation_share`` and ``loss_share`` of the median step, the drawing of the batch and the optimizer included.
     """
-    parts = _parts_of_a_step(config, data, seed)
+    parts = parts_of_a_step(config, data, seed)
     step, activations, loss = median_seconds((parts.step, parts.run_activations, parts.run_loss))
     return {"activation_share": activations / step, "loss_share": loss / step}
 
@@ -134,7 +130,7 @@ def gelu_forms(config: TrialConfig, data: ResidentData, seed: int) -> dict[str, 
     References:
         Hendrycks & Gimpel, Gaussian Error Linear Units, 2016, arXiv:1606.08415.
     """
-    calls = _parts_of_a_step(config, data, seed).activations
+    calls = parts_of_a_step(config, data, seed).activations
     if not calls:
         raise InputError(f"The model {config.model.name!r} shows no activation; GELU is timed on what one is given.")
 
@@ -203,88 +199,6 @@ DIAGNOSTICS: dict[str, Diagnostic] = {
 }
 
 
-def median_seconds(parts: Sequence[Callable[[], object]], repetitions: int = REPETITIONS) -> list[float]:
-    """Median time of each part, timed in turn after a tenth of the repetitions as warm-up."""
-    seconds: list[list[float]] = [[] for _ in parts]
-    for repetition in range(-(repetitions // 10), repetitions):
-        for times, part in zip(seconds, parts, strict=True):
-            started = time.perf_counter()
-            part()
-            if repetition >= 0:
-                times.append(time.perf_counter() - started)
-    return [float(np.median(times)) for times in seconds]
-
-
-@dataclass(frozen=True)
-class _ActivationCall:
-    """An activation of a model, a leaf of what it was given and a derivative of its output."""
-
-    module: nn.Module
-    inputs: Tensor
-    cotangent: Tensor
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """A training step, and those of its parts that can run apart from it."""
-
-    state: TrainingState
-    data: ResidentData
-    indices: Tensor
-    logits: Tensor
-    activations: list[_ActivationCall]
-
-    def step(self) -> None:
-        _train_on(self.state, self.data, self.indices)
-
-    def run_activations(self) -> None:
-        with _autocast(self.state.config.precision):
-            for call in self.activations:
-                torch.autograd.grad(call.module(call.inputs), call.inputs, call.cotangent)
-
-    def run_loss(self) -> None:
-        losses = self.state.loss(self.logits, self.data.labels[self.indices])
-        torch.autograd.grad(_reduce(losses, self.state.config.reduction), self.logits)
-
-
-def _parts_of_a_step(config: TrialConfig, data: ResidentData, seed: int) -> _Parts:
-    state = start_training(replace(config, seed=seed), data)
-    state.model.train()
-    indices = next(_training_batches(state))
-    kind = type(build_activation(str(config.model.params.get("activation", "relu"))))
-    calls: list[_ActivationCall] = []
-
-    def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        calls.append(_ActivationCall(module, inputs[0].detach().clone().requires_grad_(), torch.ones_like(output)))
-
-    handles = [module.register_forward_hook(keep) for module in state.model.modules() if type(module) is kind]
-    logits = forward(state.model, data.to_input(data.images.index_select(0, indices)), config.precision)
-    for handle in handles:
-        handle.remove()
-    return _Parts(state, data, indices, logits.detach().requires_grad_(), calls)
-
-
-def _training_batches(state: TrainingState) -> Iterator[Tensor]:
-    """Indices of one minibatch after another, in the trial's own order, over as many epochs as are asked for."""
-    while True:
-        indices = state.train_indices[torch.randperm(len(state.train_indices), generator=state.order)]
-        yield from (indices[batch] for batch in batches(len(indices), state.config.batch_size))
-        state.schedule.step()
-
-
-def _train_on(state: TrainingState, data: ResidentData, indices: Tensor, factor: float = 1.0) -> None:
-    """One training step, as the loop makes it, on the loss times a factor."""
-    pixels = data.images.index_select(0, indices)
-    if state.config.augment:
-        pixels = crop_and_flip(pixels, state.augmentation)
-    state.model.train()
-    logits = forward(state.model, data.to_input(pixels), state.config.precision)
-    losses = state.loss(logits, data.labels[indices]) * factor
-    state.optimizer.zero_grad()
-    _reduce(losses, state.config.reduction).backward()  # type: ignore[no-untyped-call]
-    state.optimizer.step()
-
-
 def _gradient_variance(state: TrainingState, data: ResidentData, batch_size: int, generator: torch.Generator) -> float:
     """Trace of the covariance of the gradient over `GRADIENT_DRAWS` batches of one size."""
     parameters = [parameter for parameter in state.model.parameters() if parameter.requires_grad]
@@ -316,8 +230,8 @@ def _steps_until_fallen(state: TrainingState, data: ResidentData, factor: float)
     last_step, last_loss = 0, look()
     bound = (1 - FALL) * last_loss
     next_look = 1
-    for step, indices in zip(range(1, MAX_STEPS + 1), _training_batches(state), strict=False):
-        _train_on(state, data, indices, factor)
+    for step, indices in zip(range(1, MAX_STEPS + 1), training_batches(state), strict=False):
+        train_on(state, data, indices, factor)
         if step < next_look:
             continue
         loss = look()
@@ -333,25 +247,7 @@ def _steps_until_fallen(state: TrainingState, data: ResidentData, factor: float)
 def _gradient_norm(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, labels: Tensor) -> float:
     leaf = logits.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(loss(leaf, labels).sum(), leaf)
-    return gradient.norm().item()
-
-
-def _reduce(losses: Tensor, reduction: str) -> Tensor:
-    return losses.mean() if reduction == "mean" else losses.sum()
-
-
-def _autocast(precision: str) -> contextlib.AbstractContextManager[object]:
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision != "fp32")
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return float(gradient.norm())
 
 
 def _check_known(kind: str, name: str, table: Mapping[str, object]) -> None:

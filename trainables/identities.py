@@ -3,6 +3,11 @@
 A study's report makes claims about its losses that no training can settle, such as "raising γ raises the loss". Each
 entry of `IDENTITIES` computes how far the losses and metrics that trials really use depart from one such statement, so
 that a wrong loss changes the answer.
+
+References:
+    Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, arXiv:1708.02002 (γ); Girshick, Fast R-CNN, ICCV 2015,
+    arXiv:1504.08083 (Smooth-L1, equation 3); Blanchard, Higham & Higham, Accurately Computing the Log-Sum-Exp and
+    Softmax Functions, IMA J. Numer. Anal. 41(4), 2021 (the shift by the largest logit).
 """
 
 from __future__ import annotations
@@ -18,29 +23,30 @@ from torch.nn import functional as F
 
 from trainables.config import InputError
 from trainables.losses import LOSSES
-from trainables.metrics import classification_metrics, confusion_matrix
 from trainables.probes import (
     LARGE,
     NUM_CLASSES,
     batches_of_every_scale,
     errors_around,
     finite_gradients,
+    focal_by_exponent,
     gives,
     large_errors,
     naive_kl,
     naive_softmax,
     on_error,
     random_batch,
+    recall_against_accuracy,
     shifted_cross_entropy,
     small_errors,
     unlike,
     value_and_gradient,
     written_focal,
 )
+from trainables.steps import one_thread
 
 #: Largest departure that rounding in float64 explains.
 _ROUNDING = 1e-12
-_EXPONENTS = tuple(step / 4 for step in range(21))  # γ from 0 to 5
 _CERTAIN_EXPONENTS = (0.5, 0.9, 1.0, 2.0, 5.0)
 _UNLIKE = (
     "Spread of the ratio of the two gradients, over its largest value, for errors up to 0.9 and from 1.1 to 1,000: 0 "
@@ -84,12 +90,12 @@ def measure_identities(names: Sequence[str] | None = None) -> dict[str, dict[str
     for name in chosen:
         if name not in IDENTITIES:
             raise InputError(f"Unknown identity {name!r}; choose from {', '.join(sorted(IDENTITIES))}.")
-    return {name: asdict(IDENTITIES[name]()) for name in chosen}
+    with one_thread():
+        return {name: asdict(IDENTITIES[name]()) for name in chosen}
 
 
 def raising_gamma_raises_loss() -> Identity:
-    """Whether the focal loss of an example grows with γ (Lin et al. 2017, equation 4)."""
-    losses = _focal_by_exponent()
+    losses = focal_by_exponent()
     risen = losses[1:] > losses[:-1]
     return _identity(
         "Raising γ raises (1 − p)^γ and with it the focal loss.",
@@ -99,8 +105,7 @@ def raising_gamma_raises_loss() -> Identity:
 
 
 def lower_gamma_higher_loss_everywhere() -> Identity:
-    """Whether the smaller γ gives the larger focal loss for every example, easy ones included."""
-    losses = _focal_by_exponent()
+    losses = focal_by_exponent()
     fallen = losses[1:] < losses[:-1]
     return _identity(
         "The smaller γ gives the larger loss for every example, also where none is hard.",
@@ -110,37 +115,33 @@ def lower_gamma_higher_loss_everywhere() -> Identity:
 
 
 def weighted_recall_is_accuracy() -> Identity:
-    """Whether recall weighted by the classes' sizes is accuracy, balanced or not."""
     return _identity(
         "Weighted recall is accuracy, whatever the sizes of the classes.",
-        _recall_against_accuracy("recall_weighted", balanced=False),
+        recall_against_accuracy("recall_weighted", balanced=False),
         "Largest difference over 200 random confusion matrices with classes of random sizes.",
         tolerance=_ROUNDING,
     )
 
 
 def macro_recall_is_accuracy_when_balanced() -> Identity:
-    """Whether the mean of the classes' recalls is accuracy where all classes are of one size."""
     return _identity(
         "Macro recall is accuracy where all classes are of one size.",
-        _recall_against_accuracy("recall_macro", balanced=True),
+        recall_against_accuracy("recall_macro", balanced=True),
         "Largest difference over 200 random confusion matrices with classes of one size.",
         tolerance=_ROUNDING,
     )
 
 
 def macro_recall_is_accuracy_always() -> Identity:
-    """Whether the mean of the classes' recalls is accuracy for classes of any size."""
     return _identity(
         "Macro recall is accuracy, whatever the sizes of the classes.",
-        _recall_against_accuracy("recall_macro", balanced=False),
+        recall_against_accuracy("recall_macro", balanced=False),
         "Largest difference over 200 random confusion matrices with classes of random sizes.",
         tolerance=_ROUNDING,
     )
 
 
 def smooth_l1_is_l1_near_zero_and_mse_far_away() -> Identity:
-    """Whether Smooth-L1 pulls like L1 on small errors and like MSE on large ones (Girshick 2015 says the reverse)."""
     return _identity(
         "Smooth-L1 is L1 near zero and MSE far away.",
         max(
@@ -153,7 +154,6 @@ def smooth_l1_is_l1_near_zero_and_mse_far_away() -> Identity:
 
 
 def smooth_l1_is_mse_near_zero_and_l1_far_away() -> Identity:
-    """Whether Smooth-L1 pulls like MSE on small errors and like L1 on large ones (Girshick 2015, equation 3)."""
     return _identity(
         "Smooth-L1 is MSE near zero and L1 far away.",
         max(
@@ -166,7 +166,6 @@ def smooth_l1_is_mse_near_zero_and_l1_far_away() -> Identity:
 
 
 def l1_gradient_grows_with_error() -> Identity:
-    """Whether L1 pulls harder on a larger error."""
     _, pulls = on_error("l1_logits", torch.logspace(-3, 3, 601, dtype=torch.float64))
     grown = pulls.abs()[1:] > pulls.abs()[:-1]
     return _identity(
@@ -177,7 +176,6 @@ def l1_gradient_grows_with_error() -> Identity:
 
 
 def mse_exceeds_l1_in_value_above_one() -> Identity:
-    """Whether squared error exceeds absolute error beyond an error of 1, and only there."""
     errors = errors_around(1.0)
     squared, absolute = on_error("mse_logits", errors)[0], on_error("l1_logits", errors)[0]
     return _identity(
@@ -188,7 +186,6 @@ def mse_exceeds_l1_in_value_above_one() -> Identity:
 
 
 def mse_exceeds_l1_in_gradient_above_half() -> Identity:
-    """Whether squared error pulls harder than absolute error beyond an error of 1/2, and only there."""
     errors = errors_around(0.5)
     squared, absolute = on_error("mse_logits", errors)[1].abs(), on_error("l1_logits", errors)[1].abs()
     return _identity(
@@ -199,7 +196,6 @@ def mse_exceeds_l1_in_gradient_above_half() -> Identity:
 
 
 def cross_entropy_needs_one_hot() -> Identity:
-    """Whether cross-entropy fails on class indices."""
     right = []
     for batch in (1, NUM_CLASSES, 32):
         logits, labels = random_batch(batch, NUM_CLASSES, seed=batch, dtype=torch.float64)
@@ -213,7 +209,6 @@ def cross_entropy_needs_one_hot() -> Identity:
 
 
 def mse_and_l1_need_one_hot() -> Identity:
-    """Whether PyTorch's squared and absolute error fail on class indices, by an error or by a wrong value."""
     right = []
     for loss in (F.mse_loss, F.l1_loss):
         # With as many examples as classes the indices broadcast along the wrong dimension instead of failing.
@@ -229,7 +224,6 @@ def mse_and_l1_need_one_hot() -> Identity:
 
 
 def kl_div_equals_cross_entropy() -> Identity:
-    """Whether KL(one-hot ‖ softmax) is cross-entropy to the last bit, in value and gradient."""
     unequal = torch.cat(
         [
             (ours != theirs).flatten()
@@ -245,12 +239,11 @@ def kl_div_equals_cross_entropy() -> Identity:
     return _identity(
         "KL divergence from the one-hot target is cross-entropy, in value and gradient, to the last bit.",
         _share(unequal),
-        f"Share of {unequal.numel()} values and derivatives that differ, over logits of scales from 0.01 to 1e4.",
+        f"Share of {unequal.numel()} values and derivatives that are not equal numbers, over logits of 0.01 to 10,000.",
     )
 
 
 def naive_softmax_overflows() -> Identity:
-    """Whether softmax as its formula reads, exp(z) / Σ exp(z), is lost on large logits."""
     finite = torch.cat(
         [
             naive_softmax(sign * torch.arange(LARGE, LARGE + size, dtype=dtype)[None]).isfinite().any(1)
@@ -267,7 +260,6 @@ def naive_softmax_overflows() -> Identity:
 
 
 def naive_kl_fails_at_zero_probability() -> Identity:
-    """Whether Σ t log(t / p) as its formula reads is lost where a probability is 0."""
     one_hot = torch.eye(NUM_CLASSES)
     impossible = one_hot.roll(1, dims=1)  # all probability on a wrong class: log(1 / 0)
     finite = torch.cat([naive_kl(one_hot, impossible), naive_kl(one_hot, one_hot)]).isfinite()
@@ -279,7 +271,6 @@ def naive_kl_fails_at_zero_probability() -> Identity:
 
 
 def max_shift_is_finite() -> Identity:
-    """Whether subtracting the largest logit, and every loss of the project, stays finite on logits up to ±1e4."""
     losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"shifted": shifted_cross_entropy, **LOSSES}
     finite = torch.cat(
         [
@@ -298,7 +289,6 @@ def max_shift_is_finite() -> Identity:
 
 
 def written_focal_has_nan_gradient() -> Identity:
-    """Whether focal loss written as (1 − exp(−ce))^γ · ce has a NaN gradient for γ < 1 at a probability of 1."""
     finite = finite_gradients(written_focal, _CERTAIN_EXPONENTS[:2])
     return _identity(
         "Focal loss written as (1 − exp(−ce))^γ · ce with γ < 1 has a NaN gradient once an example has probability 1.",
@@ -308,7 +298,6 @@ def written_focal_has_nan_gradient() -> Identity:
 
 
 def our_focal_is_finite() -> Identity:
-    """Whether the project's focal loss has finite gradients at a probability of 1."""
     finite = finite_gradients(lambda *batch, gamma: LOSSES["focal"](*batch, gamma=gamma), _CERTAIN_EXPONENTS)
     return _identity(
         "The project's focal loss has a finite gradient also where an example has probability 1.",
@@ -349,26 +338,3 @@ def _identity(statement: str, departure: float, detail: str, *, tolerance: float
 
 def _share(cases: Tensor) -> float:
     return cases.double().mean().item()
-
-
-def _focal_by_exponent() -> Tensor:
-    """Focal loss per exponent (rows) and probability of the right class (columns), float64."""
-    odds = torch.linspace(-30, 30, 1201, dtype=torch.float64)
-    logits = torch.stack([odds, torch.zeros_like(odds)], dim=1)
-    labels = torch.zeros(len(odds), dtype=torch.int64)
-    return torch.stack([LOSSES["focal"](logits, labels, gamma=gamma) for gamma in _EXPONENTS])
-
-
-def _recall_against_accuracy(recall: str, *, balanced: bool) -> float:
-    generator = torch.Generator().manual_seed(0)
-    differences = []
-    for num_classes in (2, 3, NUM_CLASSES, 50):
-        for _ in range(50):
-            sizes = torch.randint(1, 400, (num_classes,), generator=generator)
-            labels = torch.arange(num_classes).repeat_interleave(sizes[:1].expand(num_classes) if balanced else sizes)
-            guesses = torch.randint(num_classes, labels.shape, generator=generator)
-            known = torch.rand(num_classes, generator=generator)[labels] > torch.rand(labels.shape, generator=generator)
-            predictions = torch.where(known, labels, guesses)
-            metrics = classification_metrics(confusion_matrix(predictions, labels, num_classes))
-            differences.append(abs(metrics[recall] - metrics["accuracy"]))
-    return max(differences)

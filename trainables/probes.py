@@ -11,10 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.losses import LOSSES
+from trainables.metrics import classification_metrics, confusion_matrix
 
 #: Scores at which exp overflows in float32 and float64.
 LARGE = 1e4
 NUM_CLASSES = 10
+_EXPONENTS = tuple(step / 4 for step in range(21))  # γ from 0 to 5
 
 # Formulas that fail where the project's losses must not, and the one that cures them.
 
@@ -45,6 +47,29 @@ def written_focal(logits: Tensor, labels: Tensor, *, gamma: float) -> Tensor:
 # Inputs, and what a loss makes of them.
 
 
+def focal_by_exponent() -> Tensor:
+    """Focal loss per exponent (rows) and probability of the right class (columns), float64."""
+    odds = torch.linspace(-30, 30, 1201, dtype=torch.float64)
+    logits = torch.stack([odds, torch.zeros_like(odds)], dim=1)
+    labels = torch.zeros(len(odds), dtype=torch.int64)
+    return torch.stack([LOSSES["focal"](logits, labels, gamma=gamma) for gamma in _EXPONENTS])
+
+
+def recall_against_accuracy(recall: str, *, balanced: bool) -> float:
+    generator = torch.Generator().manual_seed(0)
+    differences = []
+    for num_classes in (2, 3, NUM_CLASSES, 50):
+        for _ in range(50):
+            sizes = torch.randint(1, 400, (num_classes,), generator=generator)
+            labels = torch.arange(num_classes).repeat_interleave(sizes[:1].expand(num_classes) if balanced else sizes)
+            guesses = torch.randint(num_classes, labels.shape, generator=generator)
+            known = torch.rand(num_classes, generator=generator)[labels] > torch.rand(labels.shape, generator=generator)
+            predictions = torch.where(known, labels, guesses)
+            metrics = classification_metrics(confusion_matrix(predictions, labels, num_classes))
+            differences.append(abs(metrics[recall] - metrics["accuracy"]))
+    return float(torch.tensor(differences, dtype=torch.float64).max())  # unlike Python's, it does not pass over a NaN
+
+
 def small_errors() -> Tensor:
     return _both_signs(torch.linspace(1e-3, 0.9, 300, dtype=torch.float64))
 
@@ -71,9 +96,10 @@ def on_error(name: str, errors: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unlike(name: str, other: str, errors: Tensor) -> float:
-    """How far the two losses' pulls on an error are from proportional, 0 to 2."""
+    """How far the two losses' pulls on an error are from proportional, 0 to 2; infinite where one does not pull."""
     ratio = on_error(name, errors)[1] / on_error(other, errors)[1]
-    return ((ratio.max() - ratio.min()) / ratio.abs().max()).item()
+    spread = ((ratio.max() - ratio.min()) / ratio.abs().max()).item()
+    return math.inf if math.isnan(spread) else spread  # max() of the caller would pass over a NaN
 
 
 def random_batch(batch: int, num_classes: int, *, seed: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
