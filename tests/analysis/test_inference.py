@@ -3,12 +3,15 @@ import itertools
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from analysis.inference import (
     ALPHA,
     detectable_effect,
     equivalence_p,
     holm,
+    mean_below_p,
+    prediction_interval,
     probability_superior,
     sign_flip_p,
     smallest_p,
@@ -65,6 +68,21 @@ def test_sign_flip_p_equals_full_enumeration(n):
     assert float(sign_flip_p(sample)) == pytest.approx(np.mean(means >= abs(sample.mean()) - 1e-12))
 
 
+def test_sign_flip_p_equals_scipys_permutation_test():
+    samples = np.random.default_rng(8).normal(0.3, 1, size=(20, 10))
+    reference = stats.permutation_test(
+        (samples,), lambda x, axis: np.mean(x, axis=axis), permutation_type="samples", n_resamples=1024, axis=-1
+    )
+    assert sign_flip_p(samples) == pytest.approx(reference.pvalue)
+
+
+def test_sign_flip_p_counts_ties_that_rounding_hides():
+    # Multiples of 0.1 that sum to the same mean in another order differ in their last bits.
+    sample = np.array([0.1, 0.2, 0.3, 0.1, 0.2, 0.3, -0.7, 0.4])
+    whole = np.array([1, 2, 3, 1, 2, 3, -7, 4], dtype=float)
+    assert sign_flip_p(sample) == sign_flip_p(whole)
+
+
 def test_sign_flip_p_of_degenerate_differences():
     assert float(sign_flip_p(np.zeros(10))) == 1
     assert float(sign_flip_p(np.full(10, 0.25))) == smallest_p(10) == 2 / 1024
@@ -87,6 +105,38 @@ def test_family_wise_false_positives_stay_below_five_percent(null_studies):
 def test_holm_of_a_worked_example():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]).size == 0
+
+
+def test_holm_equals_statsmodels_with_ties():
+    generator = np.random.default_rng(5)
+    for size in (1, 2, 7, 30):
+        p = generator.integers(1, 60, size=size) / 512
+        assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+
+
+def test_mean_below_p_equals_the_one_sided_t_test():
+    sample = np.random.default_rng(6).normal(size=(5, 9))
+    reference = stats.ttest_1samp(sample, 0.4, axis=-1, alternative="less").pvalue
+    assert mean_below_p(sample, 0.4) == pytest.approx(reference)
+
+
+def test_mean_below_p_without_variance_or_spread():
+    assert float(mean_below_p([0.1, 0.1, 0.1], 0.2)) == 0
+    assert float(mean_below_p([0.2, 0.2, 0.2], 0.2)) == 1
+    assert float(mean_below_p([0.3, 0.3, 0.3], 0.2)) == 1
+    assert float(mean_below_p([0.1], 0.2)) == 1
+
+
+def test_prediction_interval_of_a_worked_example():
+    # Mean 3, standard deviation sqrt(2.5), t(0.975, 4) = 2.776, so 3 ± 2.776 × 1.5811 × sqrt(1.2).
+    mean, low, high = prediction_interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert (float(mean), float(low), float(high)) == pytest.approx((3, 3 - 4.8089, 3 + 4.8089), abs=1e-3)
+
+
+def test_prediction_interval_covers_one_further_value_95_times_in_100():
+    sample = np.random.default_rng(11).normal(2.0, 3.0, size=(STUDIES, SEEDS + 1))
+    _, low, high = prediction_interval(sample[:, :SEEDS])
+    assert 0.936 <= np.mean((low <= sample[:, -1]) & (sample[:, -1] <= high)) <= 0.964
 
 
 def test_equivalence_is_claimed_at_a_true_effect_of_delta_five_times_in_a_hundred():
