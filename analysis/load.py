@@ -10,11 +10,12 @@ import json
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -32,6 +33,7 @@ TRIAL_COLUMNS = (
     "run_id",
     "arm",
     "phase",
+    "regime",
     "seed",
     "number",
     "trial_id",
@@ -55,10 +57,13 @@ class StudyRecord:
         tracking_uri: Where it was read from.
         tags: The parent's tags, MLflow's own included.
         protocol: ``study.json``; empty if it is not on record.
-        trials: One row per child run: ``run_id, arm, phase, seed, number, trial_id, stop_reason, status, node, start,
-            end``, every parameter under its flat key, every metric as it stood at the last epoch, ``epochs_done``.
+        trials: One row per child run: ``run_id, arm, phase, regime, seed, number, trial_id, stop_reason, status, node,
+            start, end``, every parameter under its flat key, every metric as it stood at the last epoch,
+            ``epochs_done``. The regime is empty where none is on record.
         epochs: One row per run and epoch: ``run_id, arm, phase, seed, trial_id, epoch, logged_at`` and the metrics.
         finals: ``final.json`` of the runs that have one, by run id.
+        identities: ``identities.json``, the exact tests recorded with the study; empty if there are none.
+        diagnostics: ``diagnostics.json``, the short measurements beside its training; empty if there are none.
     """
 
     name: str
@@ -70,6 +75,8 @@ class StudyRecord:
     trials: pd.DataFrame
     epochs: pd.DataFrame
     finals: Mapping[str, Mapping[str, Any]]
+    identities: Mapping[str, Any] = field(default_factory=dict)
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_study(
@@ -108,10 +115,12 @@ def load_study(
             experiment_id=parent.info.experiment_id,
             tracking_uri=uri,
             tags=dict(parent.data.tags),
-            protocol=_read_artifacts(client, [parent], "study.json").get(parent.info.run_id, {}),
+            protocol=_read_artifact(client, parent, "study.json") or {},
             trials=add_last_epoch(trials, epochs),
             epochs=epochs,
             finals=_read_artifacts(client, _confirmed(children), "final.json") if finals else {},
+            identities=_read_artifact(client, parent, "identities.json") or {},
+            diagnostics=_read_artifact(client, parent, "diagnostics.json") or {},
         )
 
 
@@ -125,7 +134,23 @@ def _search(client: MlflowClient, experiment_ids: Sequence[str], condition: str)
             return
 
 
-def _find_parent(client: MlflowClient, name: str, uri: str) -> Run:
+def list_studies(*, tracking_uri: str | None = None) -> list[dict[str, str]]:
+    """The tags of every study on record, newest first: ``study`` is its name, ``space`` what it asked.
+
+    Args:
+        tracking_uri: As in :func:`load_study`.
+
+    Raises:
+        InputError: If there is no such store, or it does not answer.
+    """
+    uri = resolve_tracking_uri(tracking_uri)
+    check_store(uri)
+    with one_line(uri):
+        return [dict(run.data.tags) for run in _parents(MlflowClient(uri))]
+
+
+def _parents(client: MlflowClient) -> list[Run]:
+    """The studies' own runs, newest first."""
     experiment_ids: list[str] = []
     token = None
     while True:
@@ -134,8 +159,12 @@ def _find_parent(client: MlflowClient, name: str, uri: str) -> Run:
         token = page.token
         if not token:
             break
+    return sorted(_search(client, experiment_ids, "tags.phase = 'study'"), key=lambda run: -run.info.start_time)
+
+
+def _find_parent(client: MlflowClient, name: str, uri: str) -> Run:
     # The name is compared here and not in the condition, where a quote in it would be syntax.
-    parents = sorted(_search(client, experiment_ids, "tags.phase = 'study'"), key=lambda run: -run.info.start_time)
+    parents = _parents(client)
     for run in parents:
         if run.data.tags.get("study") == name:
             return run
@@ -171,6 +200,7 @@ def build_trials(children: Sequence[Run]) -> pd.DataFrame:
                 "run_id": run.info.run_id,
                 "arm": tags.get("arm", ""),
                 "phase": tags.get("phase", ""),
+                "regime": tags.get("regime", ""),
                 "seed": int(seed) if seed.isdigit() else None,
                 "number": int(number) if number.isdigit() else None,
                 "trial_id": tags.get("trial_id", ""),
@@ -211,6 +241,13 @@ def add_last_epoch(trials: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
     frame = trials.drop(columns=[column for column in metrics if column in trials])
     frame = frame.merge(last[metrics], left_on="run_id", right_index=True, how="left")
     return frame.assign(epochs_done=frame["run_id"].map(last["epoch"]).fillna(0).astype(int))
+
+
+def numbers(frame: pd.DataFrame, column: str) -> pd.Series[float]:
+    """A column as numbers, NaN throughout where the record lacks it."""
+    if column not in frame:
+        return pd.Series(np.nan, index=frame.index, dtype=float)
+    return pd.to_numeric(frame[column], errors="coerce").astype(float)
 
 
 def _confirmed(children: Sequence[Run]) -> list[Run]:

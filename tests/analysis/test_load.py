@@ -80,6 +80,27 @@ def test_a_study_without_protocol_or_confirm_runs_loads(load):
     assert set(load("searching").trials["phase"]) == {"search"}
 
 
+def test_the_regime_of_a_trial_is_its_tag(load):
+    trials = load("truth").trials
+    assert trials["regime"].unique().tolist() == ["search"]
+    assert trials.columns[:4].tolist() == ["run_id", "arm", "phase", "regime"]
+
+
+def test_what_is_recorded_beside_the_trials_is_read_or_empty(tmp_path, load):
+    assert load("truth").identities == load("truth").diagnostics == {}
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("e", artifact_location=(tmp_path / "artifacts").as_uri())
+    parent = client.create_run(experiment, tags={"study": "reported", "phase": "study"}).info.run_id
+    client.create_run(experiment, tags={"mlflow.parentRunId": parent, "phase": "confirm", "seed": "1"})
+    client.log_dict(parent, {"our_focal_is_finite": {"holds": True}}, "identities.json")
+    client.log_dict(parent, {"seeds": [1], "arms": {"focal": {"loss_share": [0.1]}}}, "diagnostics.json")
+    record = load_study("reported", tracking_uri=uri)
+    assert record.identities == {"our_focal_is_finite": {"holds": True}}
+    assert record.diagnostics["arms"]["focal"] == {"loss_share": [0.1]}
+    assert record.trials["regime"].tolist() == [""]
+
+
 def test_metrics_named_are_the_only_histories_read(store):
     record = load_study("truth", tracking_uri=store, metrics=["val_accuracy"], finals=False)
     assert "train_loss" not in record.epochs
