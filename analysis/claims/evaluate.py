@@ -1,0 +1,174 @@
+"""Claims and studies → a verdict per claim and regime, each from the study on record that says most."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from analysis.claims.decide import count_tests, decide
+from analysis.claims.evidence import Evidence, Measured, bodies, measure
+from analysis.claims.model import NOT_RUN, Claim
+from analysis.claims.reader import Reader
+from analysis.claims.results import Result
+from analysis.claims.table import CLAIMS_OF, SPACE_OF
+from analysis.load import StudyRecord
+from search_spaces.reported import REGIMES, STATED
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the record says of one claim in one regime.
+
+    Args:
+        verdict: One of ``VERDICTS``.
+        effect: Of the comparison that decides, in ``unit``; None where there is none.
+        ci_low: Its 95% interval, or None.
+        ci_high: Likewise.
+        n: Seeds (or trials of the tuning grid) behind it.
+        reason: What a reader must know beside the numbers; empty if nothing.
+        unit: Of the effect.
+        label: The comparison that decides.
+        study: The study or studies that it was read from.
+        parts: The outcomes of the test's parts.
+        p: Holm-corrected, where the verdict rests on a test.
+        setting: Data, images and epochs of the studies.
+    """
+
+    verdict: str
+    effect: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n: int = 0
+    reason: str = ""
+    unit: str = ""
+    label: str = ""
+    study: str = ""
+    parts: tuple[Outcome, ...] = ()
+    p: float | None = None
+    setting: str = ""
+
+
+@dataclass(frozen=True)
+class ClaimResult:
+    """A claim with its outcome per regime, ``stated`` and ``fair``."""
+
+    id: str
+    statement: str
+    reported: str
+    note: str
+    regimes: Mapping[str, Outcome]
+
+
+def evaluate_claims(record: StudyRecord, others: Sequence[StudyRecord] = ()) -> list[ClaimResult]:
+    """What a study says of every claim of its report.
+
+    Args:
+        record: A reported study, with the histories of :data:`analysis.measures.METRICS`.
+        others: Further studies: those of the same report, data, images and epochs fill in what this one has not run;
+            those on other data count for claims about several data sets.
+
+    Raises:
+        InputError: If the study is not a reported one.
+    """
+    own = measure(record)
+    rest = [measured for measured in map(measure, others) if measured.scope.report == own.scope.report]
+    beside = bodies([measured for measured in rest if measured.scope == own.scope])
+    evidence = Evidence(own.scope, (own, *(study for body in beside for study in body.studies)))
+    elsewhere = bodies([measured for measured in rest if measured.scope != own.scope])
+    return [
+        _result(claim, {regime: evaluate(claim, regime, evidence, elsewhere) for regime in REGIMES})
+        for claim in claims_of(own.scope.report)
+    ]
+
+
+def combine(studies: Sequence[StudyRecord], reports: Sequence[str] = tuple(CLAIMS_OF)) -> list[ClaimResult]:
+    """What the studies on record say of every claim, each claim and regime from the study that says most.
+
+    A verdict goes before *not run*, then the larger share of the report's epochs, then more training images, then more
+    seeds, then the newer study.
+
+    Args:
+        studies: Reported studies, of any reports.
+        reports: The reports whose claims are asked.
+
+    Raises:
+        InputError: If a study is not a reported one.
+    """
+    measured = [measure(study) for study in studies]
+    return [result for report in reports for result in combine_measured(report, measured)]
+
+
+def combine_measured(report: str, studies: Sequence[Measured]) -> list[ClaimResult]:
+    """One report's claims, as :func:`combine` gives them."""
+    found = bodies([study for study in studies if study.scope.report == report])
+    return [
+        _result(claim, {regime: _best_outcome(claim, regime, found) for regime in REGIMES})
+        for claim in claims_of(report)
+    ]
+
+
+def claims_of(report: str) -> tuple[Claim, ...]:
+    """A report's claims; none of a report that is not among the five."""
+    return CLAIMS_OF.get(report, ())
+
+
+def evaluate(claim: Claim, regime: str, evidence: Evidence, elsewhere: Sequence[Evidence] = ()) -> Outcome:
+    """One claim in one regime on one body of evidence.
+
+    Args:
+        claim: The claim.
+        regime: ``stated`` or ``fair``.
+        evidence: The studies.
+        elsewhere: The report's other bodies of evidence.
+    """
+    test = claim.stated if regime == STATED else claim.fair
+    reader = Reader(evidence, regime, elsewhere, family=count_tests(test))
+    return _outcome(decide(test, reader), reader)
+
+
+def _best_outcome(claim: Claim, regime: str, found: Sequence[Evidence]) -> Outcome:
+    if not found:
+        report = claim.id.partition("-")[0]
+        command = f"python -m study.launch --space {SPACE_OF[report]}"
+        return Outcome(NOT_RUN, reason=f"no study of report {report} is on record; {command}")
+    outcomes = [
+        evaluate(claim, regime, evidence, [other for other in found if other is not evidence]) for evidence in found
+    ]
+    best = max(range(len(found)), key=lambda index: (outcomes[index].verdict != NOT_RUN, found[index].rank))
+    return outcomes[best]
+
+
+def _result(claim: Claim, regimes: Mapping[str, Outcome]) -> ClaimResult:
+    return ClaimResult(claim.id, claim.statement, claim.reported, claim.note, regimes)
+
+
+def _outcome(result: Result, reader: Reader) -> Outcome:
+    names = tuple(reader.studies) or tuple(study.record.name for study in reader.evidence.studies)
+    reasons = [result.reason, *reader.notes, *reader.unfinished()]
+    whole = _plain(result, reader)
+    return replace(
+        whole,
+        reason="; ".join(dict.fromkeys(reason for reason in reasons if reason)),
+        study=", ".join(names),
+        setting=reader.evidence.setting,
+    )
+
+
+def _plain(result: Result, reader: Reader) -> Outcome:
+    return Outcome(
+        verdict=result.verdict,
+        effect=_finite(result.effect),
+        ci_low=_finite(result.low),
+        ci_high=_finite(result.high),
+        n=result.n,
+        reason=result.reason,
+        unit=reader.units.get(result.label, ""),
+        label=result.label,
+        parts=tuple(_plain(part, reader) for part in result.parts),
+        p=_finite(result.p),
+    )
+
+
+def _finite(number: float | None) -> float | None:
+    return float(number) if number is not None and math.isfinite(number) else None

@@ -1,0 +1,214 @@
+"""Results of claims as a text table, Markdown, JSON and a section of the report's page."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+
+from analysis.claims.evaluate import ClaimResult, Outcome
+from analysis.claims.model import VERDICTS
+from analysis.inference import ROUNDING
+from search_spaces.reported import REGIMES
+
+Results = Sequence[ClaimResult]
+
+TEXT_WIDTH = 120
+#: Columns of the text table: name and width; two spaces lie between them.
+COLUMNS = (("id", 6), ("statement", 42), ("reported", 18), ("stated", 21), ("fair", 21))
+MISSING = "-"
+
+
+def as_text(results: Results) -> str:
+    """A table for a terminal, at most 120 columns wide, its reasons as footnotes."""
+    names = [name for name, _ in COLUMNS]
+    rule = "-" * (sum(width for _, width in COLUMNS) + 2 * (len(COLUMNS) - 1))
+    lines = [*_wrapped(_settings(results)), "", *_row(names), rule]
+    for result in results:
+        lines += _row([result.id, result.statement, result.reported or MISSING, *map(_cell, _outcomes(result))])
+    lines += [rule, *(f"{regime}: {_counted(results, regime)}" for regime in REGIMES)]
+    footnotes = [note for result in results for note in _footnotes(result)]
+    if footnotes:
+        lines += ["", *(line for note in footnotes for line in _wrapped([note]))]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def as_markdown(results: Results) -> str:
+    """The counts of verdicts, the studies, a pipe table and the reasons below it."""
+    lines = [f"| regime | {' | '.join(VERDICTS)} |", f"|---|{'---:|' * len(VERDICTS)}"]
+    for regime in REGIMES:
+        counts = _counts(results, regime)
+        lines.append(f"| {regime} | {' | '.join(str(counts[verdict]) for verdict in VERDICTS)} |")
+    settings = _settings(results)
+    lines += ["", *(f"- {_markdown(line)}" for line in settings), *([""] if settings else [])]
+    lines += [f"| {' | '.join(name for name, _ in COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+    for result in results:
+        outcomes = ["<br>".join(_markdown(line) for line in _lines(outcome)) for outcome in _outcomes(result)]
+        cells = [result.id, _markdown(result.statement), _markdown(result.reported) or MISSING, *outcomes]
+        lines.append(f"| {' | '.join(cells)} |")
+    footnotes = [note for result in results for note in _footnotes(result)]
+    if footnotes:
+        lines += ["", *(f"- {_markdown(note)}" for note in footnotes)]
+    return "\n".join(lines) + "\n"
+
+
+def as_json(results: Results) -> str:
+    """A list of objects: ``id``, ``statement``, ``regimes`` → ``stated``/``fair`` → the fields of an ``Outcome``."""
+    return json.dumps([asdict(result) for result in results], indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+FORMATS: dict[str, Callable[[Results], str]] = {"text": as_text, "markdown": as_markdown, "json": as_json}
+
+
+def claims_section(results: Results) -> str:
+    """A section of the report's page; empty where there are no claims."""
+    if not results:
+        return ""
+    head = "".join(
+        f'<th scope="col" aria-sort="none"><button type="button" title="{_text(meaning)}">{name}</button></th>'
+        for name, meaning in HEADINGS
+    )
+    body = "".join(f"<tr>{_html_row(result)}</tr>\n" for result in results)
+    counts = "; ".join(f"{regime}: {_counted(results, regime)}" for regime in REGIMES)
+    settings = "".join(f"<li>{_text(line)}</li>" for line in _settings(results))
+    return (
+        '<section id="section-claims"><h2>Claims of the report</h2>'
+        f'<p class="takeaway">{_text(counts)}.</p>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="claims">'
+        f'<table id="claims"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<ul class="caption">{settings}</ul></section>'
+    )
+
+
+HEADINGS = (
+    ("Claim", "report and number"),
+    ("Statement", "what the report says"),
+    ("Reported", "the report's numbers"),
+    ("Stated", "verdict with the report's own hyperparameters, over seeds"),
+    ("Fair", "verdict with each arm's learning rate tuned"),
+)
+
+
+def _html_row(result: ClaimResult) -> str:
+    note = f"<details><summary>How it is tested</summary>{_text(result.note)}</details>" if result.note else ""
+    cells = [
+        (_text(result.id), result.id),
+        (f"{_text(result.statement)}{note}", result.statement),
+        (_text(result.reported) or "–", result.reported),
+        *((_html_outcome(outcome), str(VERDICTS.index(outcome.verdict))) for outcome in _outcomes(result)),
+    ]
+    return "".join(f'<td data-value="{_text(value)}">{shown}</td>' for shown, value in cells)
+
+
+def _html_outcome(outcome: Outcome) -> str:
+    word, *numbers = _lines(outcome)
+    kind = outcome.verdict.replace(" ", "-")
+    shown = "".join(f'<br><span class="interval">{_text(line)}</span>' for line in numbers)
+    said = [text for text in (outcome.label, outcome.reason, outcome.study) if text]
+    more = "".join(f"<p>{_text(text)}</p>" for text in said)
+    details = f"<details><summary>Why</summary>{more}</details>" if more else ""
+    return f'<b class="claim {kind}">{_text(word)}</b>{shown}{details}'
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
+
+
+def _markdown(text: str) -> str:
+    """Text that Markdown takes as text, within one cell."""
+    plain = " ".join(text.split()).replace("\\", "\\\\")
+    for character in "|*`<>[]":
+        plain = plain.replace(character, f"\\{character}")
+    return plain
+
+
+def _outcomes(result: ClaimResult) -> list[Outcome]:
+    return [result.regimes[regime] for regime in REGIMES]
+
+
+def _cell(outcome: Outcome) -> str:
+    return "\n".join(_lines(outcome))
+
+
+def _lines(outcome: Outcome) -> list[str]:
+    """The verdict, the effect with its interval, the unit with n; only what there is."""
+    if outcome.effect is None:
+        return [outcome.verdict]
+    known = [value for value in (outcome.effect, outcome.ci_low, outcome.ci_high) if value is not None]
+    decimals = _decimals(max(map(abs, known)))
+    numbers = f"{_plain_zero(outcome.effect, decimals)}"
+    if outcome.ci_low is not None and outcome.ci_high is not None:
+        numbers += f" [{_plain_zero(outcome.ci_low, decimals)}, {_plain_zero(outcome.ci_high, decimals)}]"
+    unit = f"{outcome.unit}, " if outcome.unit else ""
+    return [outcome.verdict, numbers, f"{unit}n = {outcome.n}"]
+
+
+def _decimals(largest: float) -> int:
+    """So many that the largest number shows three digits, and at least two places where it is below 100."""
+    if largest < ROUNDING:
+        return 2
+    return min(max(2 - math.floor(math.log10(largest)), 2 if largest < 100 else 0), 6)  # noqa: PLR2004 - as it says
+
+
+def _plain_zero(value: float, decimals: int) -> str:
+    shown = f"{value:.{decimals}f}"
+    return shown.removeprefix("-") if float(shown) == 0 else shown
+
+
+def _counts(results: Results, regime: str) -> Mapping[str, int]:
+    return Counter(result.regimes[regime].verdict for result in results)
+
+
+def _counted(results: Results, regime: str) -> str:
+    counts = _counts(results, regime)
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+
+
+def _settings(results: Results) -> list[str]:
+    """Each study that an outcome rests on, with its data."""
+    settings: dict[str, None] = {}
+    for result in results:
+        for outcome in result.regimes.values():
+            if outcome.study:
+                settings[f"{outcome.study}: {outcome.setting}" if outcome.setting else outcome.study] = None
+    return list(settings)
+
+
+def _footnotes(result: ClaimResult) -> list[str]:
+    """The reasons of a claim: one line where both regimes say the same."""
+    said = {regime: _explained(result.regimes[regime]) for regime in REGIMES}
+    if len(set(said.values())) == 1:
+        text = said[REGIMES[0]]
+        return [f"{result.id}: {text}"] if text else []
+    return [f"{result.id} {regime}: {text}" for regime, text in said.items() if text]
+
+
+def _explained(outcome: Outcome) -> str:
+    return "; ".join(text for text in (outcome.label, outcome.reason) if text)
+
+
+def _wrapped(lines: Sequence[str]) -> list[str]:
+    return [
+        part
+        for line in lines
+        for part in textwrap.wrap(line, TEXT_WIDTH, subsequent_indent="    ", break_on_hyphens=False)
+    ]
+
+
+def _row(cells: Sequence[str]) -> list[str]:
+    """One row of the text table, as many lines as its longest cell needs."""
+    columns = [
+        [part for line in cell.splitlines() for part in textwrap.wrap(line, width)]
+        for cell, (_, width) in zip(cells, COLUMNS, strict=True)
+    ]
+    height = max(map(len, columns))
+    padded: list[list[str]] = [[*column, *[""] * (height - len(column))] for column in columns]
+    widths = [width for _, width in COLUMNS]
+    return [
+        "  ".join(part.ljust(width) for part, width in zip(line, widths, strict=True))
+        for line in zip(*padded, strict=True)
+    ]
