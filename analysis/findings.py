@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -40,7 +40,8 @@ class Findings:
 
 
 def find(record: StudyRecord) -> Findings:
-    """Compute everything a report states."""
+    """Compute everything a report states; of a reported study's regimes, what the fair one says if it was run."""
+    record = _one_regime(record)
     trials = record.trials
     protocol = {**record.protocol, "baseline": baseline_of(trials, record.protocol)}
     baseline, delta = protocol["baseline"], delta_of(protocol)
@@ -56,4 +57,20 @@ def find(record: StudyRecord) -> Findings:
         control=control_difference(trials, baseline),
         audit=search_audit(trials, protocol),
         verdict=verdict(comparisons, table, protocol),
+    )
+
+
+def _one_regime(record: StudyRecord) -> StudyRecord:
+    if "report" not in record.protocol:
+        return record
+    confirmed = set(record.trials.loc[record.trials["phase"] == "confirm", "regime"])
+    regime = "fair" if "fair" in confirmed else "stated"
+    trials = record.trials[record.trials["regime"] == regime]
+    epochs = record.epochs[record.epochs["run_id"].isin(trials["run_id"])]
+    arms = [arm for arm in record.protocol["arms"] if regime == "stated" or arm["in_fair"]]
+    return replace(
+        record,
+        protocol={**record.protocol, "arms": arms, "regime": regime},
+        trials=trials.reset_index(drop=True),
+        epochs=epochs.reset_index(drop=True),
     )

@@ -17,6 +17,7 @@ from analysis.figures import FIGURES, Figure, build_style
 from analysis.findings import Findings
 from analysis.inference import ALPHA
 from analysis.remarks import audit_remarks, protocol_facts
+from analysis.reported import ReportedPart
 from analysis.verdict import difference
 
 #: Figures that stand above the table, in the order of the report.
@@ -32,8 +33,8 @@ PLOTLY = {
 }
 
 
-def build_page(findings: Findings) -> str:
-    """The whole report as HTML."""
+def build_page(findings: Findings, reported: ReportedPart | None = None) -> str:
+    """The whole report as HTML; ``reported`` is what a reported study has beside."""
     # Nothing may be fetched from anywhere: the browser itself refuses it.
     policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
     name = text(findings.record.name)
@@ -55,6 +56,7 @@ def build_page(findings: Findings) -> str:
         _header(findings),
         *(figures[key] for key in FIRST),
         _table_section(findings),
+        *(reported.sections if reported else ()),
         *(section for key, section in figures.items() if key not in FIRST),
         _audit_section(findings),
     ]

@@ -20,12 +20,14 @@ import numpy as np
 from analysis.compare import POINTS
 from analysis.findings import Findings, find
 from analysis.load import load_study
+from analysis.measures import METRICS as CURVES
 from analysis.page import build_page
+from analysis.reported import ReportedPart
 from trainables.config import InputError
 
 #: Histories that the page draws; the rest stay in MLflow, since reading all of them is most of a report's time.
 METRICS = ("val_accuracy", "epoch_seconds")
-TEXT_WIDTH = 100
+TEXT_WIDTH = 120
 MISSING = "-"
 
 
@@ -36,14 +38,16 @@ class Report:
     Args:
         path: The page.
         verdict: Its answer.
-        text: The arm table as plain text, at most 100 columns wide.
-        tables: The CSV files.
+        text: The arm table as plain text, at most 120 columns wide.
+        tables: The files beside the page: arms and comparisons as CSV; of a reported study its claims and seeds too.
+        claims: A reported study's claims as plain text; empty for any other.
     """
 
     path: Path
     verdict: str
     text: str
     tables: tuple[Path, ...]
+    claims: str = ""
 
 
 def build_report(study: str, *, tracking_uri: str | None = None, output: Path | str | None = None) -> Report:
@@ -58,14 +62,24 @@ def build_report(study: str, *, tracking_uri: str | None = None, output: Path | 
         InputError: If the study cannot be read or the folder cannot be written.
     """
     findings = find(load_study(study, tracking_uri=tracking_uri, metrics=METRICS, finals=False))
+    reported = _reported(findings, tracking_uri)
     folder = Path(output) if output is not None else Path("reports") / folder_name(study)
     contents = {
-        "report.html": build_page(findings),
+        "report.html": build_page(findings, reported),
         "arms.csv": findings.table.to_csv(index=False),
         "comparisons.csv": findings.comparisons.to_csv(index=False),
+        **(reported.files if reported else {}),
     }
     paths = [write_file(folder / name, content) for name, content in contents.items()]
-    return Report(paths[0], findings.verdict, format_table(findings), tuple(paths[1:]))
+    text = reported.text if reported else ""
+    return Report(paths[0], findings.verdict, format_table(findings), tuple(paths[1:]), text)
+
+
+def _reported(findings: Findings, tracking_uri: str | None) -> ReportedPart | None:
+    """What a reported study says of its report's claims; nothing for any other study."""
+    if "report" not in findings.record.protocol:
+        return None
+    return ReportedPart.of(load_study(findings.record.name, tracking_uri=tracking_uri, metrics=CURVES))
 
 
 def folder_name(study: str) -> str:
@@ -96,7 +110,7 @@ def write_file(path: Path, content: str) -> Path:
 
 
 def format_table(findings: Findings) -> str:
-    """The arm table for a terminal: aligned, plain characters, at most 100 columns."""
+    """The arm table for a terminal: aligned, plain characters, at most 120 columns."""
     header = ["arm", "accuracy %", "95% CI", "diff", "95% CI", "Holm p", "NLL", "s/epoch", "n"]
     comparisons = {str(row["arm"]): row for row in findings.comparisons.to_dict("records")}
     lines = [header]

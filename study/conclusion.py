@@ -54,7 +54,8 @@ def conclude(study: Study, options: Options, dataset: Dataset, outcome: Outcome,
         print(f"Build it with: python -m analysis.report --study {options.name}", file=sys.stderr)  # noqa: T201
         return 1
     verdict = textwrap.fill(report.verdict, shutil.get_terminal_size((100, 24)).columns - 1)
-    for line in (report.text, "", verdict, "", f"Report: {report.path}"):
+    claims = (report.claims, "") if report.claims else ()
+    for line in (report.text, "", verdict, "", *claims, f"Report: {report.path}"):
         print(line)  # noqa: T201 - the answer
     print(f"MLflow: {mlflow_command(options.tracking_uri)}")  # noqa: T201
     return 130 if outcome.interrupted else 0

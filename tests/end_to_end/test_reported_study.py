@@ -193,3 +193,39 @@ def test_after_kills_every_trial_has_one_run_and_none_is_left_running(pair):
     for run in killed.runs():
         steps = killed.steps(run, "val_accuracy")
         assert steps == sorted(set(steps))
+
+
+@pytest.mark.parametrize(
+    ("space", "arms", "count"),
+    [
+        ("loss_by_optimizer", "sgd-cross_entropy,adam-l1,sgd_then_adam-focal_2", 23),
+        ("loss_metrics", "cross_entropy,focal_5,focal_2-imbalance_100,adam-l1_logits", 23),
+        ("one_factor_at_a_time", "base,epochs_80,batch_256,rate_0.1,smooth_l1_logits", 19),
+        ("loss_by_depth", "gelu-*-two,gelu-focal-one-1000_epochs,gelu-mse_probabilities-one", 35),
+    ],
+)
+def test_every_reported_study_runs_as_stated_and_answers_its_claims(tmp_path, space, arms, count):
+    flags = (
+        "--dataset",
+        "digits",
+        "--regime",
+        "stated",
+        "--epochs-scale",
+        "0.01",
+        "--seeds",
+        "1",
+        "--precision",
+        "bf16",
+    )
+    study = launch(tmp_path, "--space", space, "--arms", arms, *flags)
+    assert study.code == 0, study.stderr
+    runs = study.runs(regime="stated", phase="confirm")
+    assert len(runs) == len(study.runs()) >= 3
+    assert {run.data.tags["stop_reason"] for run in runs} <= {"completed", "diverged"}
+    code, out, err = claims(study, "--study", study.name, "--format", "json")
+    assert code == 0, err
+    table = json.loads(out)
+    assert len(table) == count
+    assert {row["regimes"]["stated"]["verdict"] for row in table} > {"not run", "inconclusive"}
+    watched = study.steps(runs[0], "noisy_test_accuracy")
+    assert bool(watched) == (space == "loss_by_optimizer")

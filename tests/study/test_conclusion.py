@@ -53,7 +53,9 @@ def test_a_study_in_which_every_trial_failed_is_code_1_with_the_first_error(opti
 
 def test_the_report_and_its_tables_are_attached_and_the_answer_printed(options, monkeypatch, capsys, tmp_path):
     attached = []
-    report = SimpleNamespace(path=tmp_path / "report.html", tables=(tmp_path / "arms.csv",), text="arm", verdict="So.")
+    report = SimpleNamespace(
+        path=tmp_path / "report.html", tables=(tmp_path / "arms.csv",), text="arm", verdict="So.", claims=""
+    )
     monkeypatch.setattr(conclusion, "build_report", lambda *_args, **_kwargs: report)
     client = SimpleNamespace(log_artifact=lambda run_id, path: attached.append((run_id, path)))
     assert conclude(options, an_outcome(), client) == 0
