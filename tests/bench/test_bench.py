@@ -276,4 +276,6 @@ def test_an_unknown_benchmark_is_refused_with_the_choices(capsys):
     with pytest.raises(SystemExit) as caught:
         run.main(["speed"])
     assert caught.value.code == 2
-    assert "unknown benchmark 'speed'; choose from epoch, overhead, start, memory, full" in capsys.readouterr().err
+    assert (
+        "unknown benchmark 'speed'; choose from epoch, overhead, start, memory, full, stated" in capsys.readouterr().err
+    )
