@@ -42,7 +42,8 @@ def conclude(study: Study, options: Options, dataset: Dataset, outcome: Outcome,
         return 1
     try:
         if isinstance(study, Reported):
-            log_measurements(study, options, dataset, outcome, store)
+            if not outcome.interrupted:
+                log_measurements(study, options, dataset, outcome, store)
             report = build_report(options.name, tracking_uri=options.tracking_uri, output=options.folder)
         else:
             report = _report_beside_models(options, dataset, outcome)
@@ -58,6 +59,8 @@ def conclude(study: Study, options: Options, dataset: Dataset, outcome: Outcome,
     for line in (report.text, "", verdict, "", *claims, f"Report: {report.path}"):
         print(line)  # noqa: T201 - the answer
     print(f"MLflow: {mlflow_command(options.tracking_uri)}")  # noqa: T201
+    if outcome.interrupted and isinstance(study, Reported):
+        print(f"Go on with: python -m study.launch --resume {options.name}")  # noqa: T201
     return 130 if outcome.interrupted else 0
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from mlflow.exceptions import MlflowException
 
+from search_spaces.loss_by_activation import STUDY as REPORTED
 from search_spaces.smoke import STUDY
 from study import conclusion
 from study.ledger import COMPLETED, CONFIRM, FAILED, Ledger, Request, TrialRecord
@@ -62,3 +63,41 @@ def test_the_report_and_its_tables_are_attached_and_the_answer_printed(options, 
     assert attached == [("p", str(report.path)), ("p", str(report.tables[0]))]
     out = capsys.readouterr().out.splitlines()
     assert out == ["arm", "", "So.", "", f"Report: {report.path}", "MLflow: open http://me:***@host:1"]
+
+
+@pytest.fixture
+def a_report(monkeypatch, tmp_path):
+    report = SimpleNamespace(path=tmp_path / "report.html", tables=(), text="arm", verdict="So.", claims="003-01 holds")
+    monkeypatch.setattr(conclusion, "build_report", lambda *_args, **_kwargs: report)
+
+
+@pytest.mark.usefixtures("a_report")
+def test_a_reported_study_that_was_interrupted_says_how_to_go_on_and_measures_nothing_yet(options, monkeypatch, capsys):
+    monkeypatch.setattr(conclusion, "log_measurements", lambda *_args: pytest.fail("measured"))
+    outcome = an_outcome()
+    outcome.interrupted = True
+    client = SimpleNamespace(log_artifact=lambda *_args: None)
+    assert conclusion.conclude(REPORTED, options, None, outcome, Store(client, "0")) == 130
+    assert capsys.readouterr().out.splitlines()[-1] == "Go on with: python -m study.launch --resume s"
+
+
+@pytest.mark.usefixtures("a_report")
+def test_a_reported_study_puts_its_exact_tests_on_record_before_its_report(options, monkeypatch, capsys):
+    measured = []
+    monkeypatch.setattr(conclusion, "log_measurements", lambda study, *_args: measured.append(study.name))
+    client = SimpleNamespace(log_artifact=lambda *_args: None)
+    assert conclusion.conclude(REPORTED, options, None, an_outcome(), Store(client, "0")) == 0
+    assert measured == ["loss_by_activation"]
+    assert "003-01 holds" in capsys.readouterr().out
+
+
+def test_measurements_that_fail_cost_one_line_and_not_the_report(options, monkeypatch, capsys):
+    class Broken:
+        def __init__(self, *_args, **_kwargs):
+            raise OSError("no more processes")
+
+    monkeypatch.setattr(conclusion, "ProcessPoolExecutor", Broken)
+    options.seed = 0
+    conclusion.log_measurements(REPORTED, options, None, an_outcome(), Store(None, "0"))
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["The exact tests are not on record (no more processes); `--resume s` tries again."]
