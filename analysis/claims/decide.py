@@ -183,8 +183,13 @@ def _identity(test: Identity, reader: Reader) -> Result:
     reader.studies[study] = None
     verdict = HOLDS if bool(identity["holds"]) == test.expected else REFUTED
     statement = str(identity.get("statement", test.name)).rstrip(".")
-    reason = f"exact test: {'true' if identity['holds'] else 'false'} that {statement[:1].lower()}{statement[1:]}"
+    reason = f"exact test: {'true' if identity['holds'] else 'false'} that {_within_a_sentence(statement)}"
     return Result(verdict, label=test.name, reason=reason)
+
+
+def _within_a_sentence(statement: str) -> str:
+    """Its first letter small, unless it begins with an abbreviation such as KL."""
+    return statement if statement[1:2].isupper() else f"{statement[:1].lower()}{statement[1:]}"
 
 
 def _all(test: All, reader: Reader) -> Result:

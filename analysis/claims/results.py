@@ -110,11 +110,16 @@ def _combined(results: Sequence[Result], rule: Callable[[Sequence[str]], str]) -
     left_out = [result for result in results if result.verdict == NOT_TESTABLE]
     reasons = list(dict.fromkeys(result.reason for result in left_out))
     if not testable:
-        return Result(NOT_TESTABLE, reason="; ".join(reasons), parts=tuple(results))
+        return replace(_telling(results), verdict=NOT_TESTABLE, reason="; ".join(reasons), parts=tuple(results))
     verdict = rule([result.verdict for result in testable])
-    # Where no part has the combination's verdict (most of a mixture), the first one speaks.
-    deciding = next((result for result in testable if result.verdict == verdict), testable[0])
+    # Where no part has the combination's verdict (most of a mixture), the others speak.
+    deciding = _telling([result for result in testable if result.verdict == verdict] or testable)
     notes = [deciding.reason] if deciding.reason else []
     if left_out:
         notes.append(f"left out as not testable: {len(left_out)} of {len(results)} parts ({'; '.join(reasons)})")
     return replace(deciding, verdict=verdict, reason="; ".join(notes), parts=tuple(results))
+
+
+def _telling(results: Sequence[Result]) -> Result:
+    """The first result that has numbers to show, as an exact test has none; else the first."""
+    return next((result for result in results if result.effect is not None), results[0])

@@ -309,6 +309,19 @@ def test_a_measure_without_a_smallest_difference_has_none_and_epochs_have_one(as
         ask(equal([("a", "b")], "nll"), study)
 
 
+def test_of_agreeing_parts_one_with_numbers_is_shown(ask, measured, around):
+    same = around(90.0, sd=0.5)
+    study = measured(
+        {("stated", "a"): {"accuracy": same}, ("stated", "b"): {"accuracy": same}},
+        identities={"kl_div_equals_cross_entropy": {"holds": True, "statement": "KL divergence is cross-entropy."}},
+    )
+    exact = equal([("a", "b")], "accuracy", delta=1e-9)
+    outcome = ask(All((Identity("kl_div_equals_cross_entropy"), exact)), study)
+    assert (outcome.verdict, outcome.effect, outcome.ci_low, outcome.ci_high, outcome.n) == (HOLDS, 0.0, 0.0, 0.0, 10)
+    alone = ask(Identity("kl_div_equals_cross_entropy"), study)
+    assert alone.reason == "exact test: true that KL divergence is cross-entropy"
+
+
 def a_race(measured, missed_by_b, missed_by_c):
     """Epochs to a target that a reaches early; who misses it has the censoring value 21."""
     tables = {("stated", "a"): {"epochs_to_target": [5.0, 6.0] * 5, "target_missed": [0.0] * 10}}
