@@ -34,7 +34,8 @@ def seed_table(record: StudyRecord) -> pd.DataFrame:
     settings = confirm.drop_duplicates(keys, keep="last")[[*keys, "optimizer.learning_rate", "epochs_done"]]
     names = {"optimizer.learning_rate": "learning_rate", "epochs_done": "epochs"}
     frame = measured.merge(settings.astype({"seed": int}).rename(columns=names), on=keys)
-    frame[["accuracy", "train_accuracy"]] /= POINTS
+    # Shares of whole examples; what the way over points added in the last digits is taken off again.
+    frame[["accuracy", "train_accuracy"]] = (frame[["accuracy", "train_accuracy"]] / POINTS).round(12)
     order = {arm["name"]: place for place, arm in enumerate(record.protocol["arms"])}
     frame = frame.sort_values(keys, key=lambda column: column.map(order) if column.name == "arm" else column)
     return frame[list(SEED_COLUMNS)].reset_index(drop=True)
