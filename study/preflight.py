@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from search_spaces.arms import Study, joint, lowest
 from search_spaces.reported import Reported
@@ -57,12 +58,23 @@ def _locked(options: Options) -> Iterator[None]:
     Raises:
         InputError: If another process runs the study.
     """
-    with (options.folder / "lock").open("w") as file:
+    path = options.folder / "lock"
+    with path.open("w") as file:
+        if not _lock(file, path):
+            raise InputError(f"The study {options.name!r} is running already in {options.storage_path}.")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"The study {options.name!r} is running already in {options.storage_path}.") from error
-        yield
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _lock(file: IO[str], path: Path) -> bool:
+    """Whether the lock is ours; its last holder may take the file away between our opening it and locking it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except (BlockingIOError, FileNotFoundError):
+        return False
 
 
 def check_store(options: Options) -> None:

@@ -62,7 +62,24 @@ def paths_under(folder):
 def test_claimed_folder_is_made_and_stays(working_directory):
     with preflight.claimed_folder(an_options("a/b")):
         assert paths_under(working_directory) == ["a", "a/b", "a/b/s", "a/b/s/lock"]
-    assert paths_under(working_directory) == ["a", "a/b", "a/b/s", "a/b/s/lock"]
+    assert paths_under(working_directory) == ["a", "a/b", "a/b/s"]
+
+
+def test_a_study_that_is_running_cannot_be_resumed_and_keeps_what_it_has(working_directory):
+    with preflight.claimed_folder(an_options()):
+        before = paths_under(working_directory)
+        with pytest.raises(InputError, match="The study 's' is running already in"):
+            leave(an_options(resume=True), RuntimeError("went on beside it"))
+        assert paths_under(working_directory) == before
+
+
+def test_a_study_whose_process_died_can_be_resumed(working_directory):
+    folder = working_directory / "runs" / "s"
+    folder.mkdir(parents=True)
+    (folder / "lock").touch()  # a dead process holds no lock, but its file is there
+    with preflight.claimed_folder(an_options(resume=True)):
+        pass
+    assert folder.is_dir()
 
 
 def test_refused_study_leaves_neither_its_folder_nor_the_parents_made_for_it(working_directory):
