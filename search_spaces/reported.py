@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from search_spaces.arms import Arm, Study, describe
-from trainables.config import InputError, Scalar, TrialConfig
+from trainables.config import LOOKS, InputError, Scalar
 
 STATED, FAIR = "stated", "fair"
 REGIMES = (STATED, FAIR)
@@ -18,7 +18,6 @@ BOTH = "both"
 LEARNING_RATES = tuple(float(f"{10 ** (-5 + 6 * step / 11):.4g}") for step in range(12))
 #: Seeds of a rate in the fair regime's search.
 SEARCH_SEEDS = 3
-WATCHABLE = ("test", "noise")
 
 
 @dataclass(frozen=True)
@@ -67,10 +66,9 @@ class Reported(Study):
         for arm in self.arms:
             if not isinstance(arm, ReportedArm) or arm.parameters:
                 raise InputError(f"Arm {arm.name!r} of a reported study must be a ReportedArm without parameters.")
-            TrialConfig.from_flat(arm.fixed)
-        unknown = set(self.watch) - set(WATCHABLE)
+        unknown = set(self.watch) - set(LOOKS)
         if unknown:
-            raise InputError(f"`watch` takes {', '.join(WATCHABLE)}; got {', '.join(sorted(unknown))}.")
+            raise InputError(f"`watch` takes {', '.join(LOOKS)}; got {', '.join(sorted(unknown))}.")
         names = {arm.name for arm in self.arms}
         for arm in self.reported_arms:
             if arm.rate_of and arm.rate_of not in names:

@@ -21,6 +21,8 @@ ARCHITECTURE = ("activation", "hidden_layers", "width")
 REDUCTIONS = ("mean", "sum")
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("fp32", "bf16")
+#: What may be looked at after each epoch: the test split, and the same images under normal noise.
+LOOKS = ("test", "noise")
 #: Keys that the flat form leaves out at their default: they came later, and older records stay comparable.
 _LEFT_OUT_AT_DEFAULT = ("init_std", "imbalance", "second_optimizer", "switch_epoch")
 

@@ -28,8 +28,6 @@ from trainables.subsets import thin_split
 #: Images evaluated at once. On a CPU a convolution's activations stay in the cache only if they are few, and at 2048
 #: it takes twice as long; a GPU wants to be filled.
 CPU_EVALUATION_BATCH, EVALUATION_BATCH = 256, 2048
-#: What may be looked at after each epoch: the test split, and the same images under normal noise.
-LOOKS = ("test", "noise")
 _NOISY_QUANTITIES = ("loss", "nll", "accuracy")
 # Offsets keep the streams of one seed apart.
 _ORDER_STREAM, _AUGMENTATION_STREAM, _NOISE_STREAM = 1, 2, 3
@@ -165,8 +163,8 @@ def run_epoch(state: TrainingState, data: ResidentData, *, watch: Collection[str
     Args:
         state: The trial; moves on by an epoch.
         data: What it is trained on.
-        watch: Which of ``LOOKS`` to take after the epoch. Looking changes nothing of the trial and is not part of
-            ``epoch_seconds``.
+        watch: Which of ``config.LOOKS`` to take after the epoch. Looking changes nothing of the trial and is not part
+            of ``epoch_seconds``.
 
     Returns:
         ``train_*`` (running, in training mode), ``val_*``, what :func:`look_at_test` saw, ``learning_rate``,
@@ -220,26 +218,45 @@ def look_at_test(
 
 def train_epoch(state: TrainingState, data: ResidentData) -> dict[str, float]:
     """One pass over the training split; the metrics are those of the batches as they were trained on."""
-    config, model, optimizer = state.config, state.model, state.optimizer
-    model.train()
+    state.model.train()
     shuffled = torch.randperm(len(state.train_indices), generator=state.order).to(data.device)
     indices = state.train_indices[shuffled]
     labels = data.labels[indices]
     all_logits = torch.empty(len(indices), data.num_classes, device=data.device)
     all_losses = torch.empty(len(indices), device=data.device)
-    for batch in batches(len(indices), config.batch_size):
-        pixels = data.images.index_select(0, indices[batch])
-        if config.augment:
-            pixels = crop_and_flip(pixels, state.augmentation)
-        logits = forward(model, data.to_input(pixels), config.precision)
-        losses = state.loss(logits, labels[batch])
-        optimizer.zero_grad()
-        (losses.mean() if config.reduction == "mean" else losses.sum()).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        all_logits[batch] = logits.detach()
-        all_losses[batch] = losses.detach()
+    for batch in batches(len(indices), state.config.batch_size):
+        all_logits[batch], all_losses[batch] = train_step(state, data, indices[batch], labels[batch])
     state.schedule.step()
     return split_metrics(all_logits, labels, all_losses)
+
+
+def train_step(state: TrainingState, data: ResidentData, indices: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """One optimizer step on a minibatch, the model in training mode already.
+
+    Args:
+        state: The trial; its weights move.
+        data: What it is trained on.
+        indices: The examples, shape ``(batch,)``.
+        labels: Theirs, shape ``(batch,)``.
+
+    Returns:
+        Logits ``(batch, num_classes)`` and losses ``(batch,)`` that the step was made on, without a graph.
+    """
+    config = state.config
+    pixels = data.images.index_select(0, indices)
+    if config.augment:
+        pixels = crop_and_flip(pixels, state.augmentation)
+    logits = forward(state.model, data.to_input(pixels), config.precision)
+    losses = state.loss(logits, labels)
+    state.optimizer.zero_grad()
+    reduce_losses(losses, config.reduction).backward()  # type: ignore[no-untyped-call]
+    state.optimizer.step()
+    return logits.detach(), losses.detach()
+
+
+def reduce_losses(losses: Tensor, reduction: str) -> Tensor:
+    """The scalar that is differentiated, from losses per example."""
+    return losses.mean() if reduction == "mean" else losses.sum()
 
 
 def batches(count: int, batch_size: int) -> list[slice]:

@@ -12,9 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from trainables.activations import build_activation
-from trainables.augmentation import crop_and_flip
 from trainables.config import TrialConfig
-from trainables.loop import ResidentData, TrainingState, batches, forward, start_training
+from trainables.loop import (
+    ResidentData,
+    TrainingState,
+    batches,
+    forward,
+    reduce_losses,
+    start_training,
+    train_step,
+)
 
 #: How often the parts of a step are timed.
 REPETITIONS = 60
@@ -40,16 +47,10 @@ def training_batches(state: TrainingState) -> Iterator[Tensor]:
 
 
 def train_on(state: TrainingState, data: ResidentData, indices: Tensor, factor: float = 1.0) -> None:
-    """One training step, as the loop makes it, on the loss times a factor."""
-    pixels = data.images.index_select(0, indices)
-    if state.config.augment:
-        pixels = crop_and_flip(pixels, state.augmentation)
+    """The loop's training step on the loss times a factor, whatever was done with the model in between."""
     state.model.train()
-    logits = forward(state.model, data.to_input(pixels), state.config.precision)
-    losses = state.loss(logits, data.labels[indices]) * factor
-    state.optimizer.zero_grad()
-    _reduce(losses, state.config.reduction).backward()  # type: ignore[no-untyped-call]
-    state.optimizer.step()
+    scaled = replace(state, loss=lambda logits, labels: state.loss(logits, labels) * factor)
+    train_step(scaled, data, indices, data.labels[indices])
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Parts:
 
     def run_loss(self) -> None:
         losses = self.state.loss(self.logits, self.data.labels[self.indices])
-        torch.autograd.grad(_reduce(losses, self.state.config.reduction), self.logits)
+        torch.autograd.grad(reduce_losses(losses, self.state.config.reduction), self.logits)
 
 
 def parts_of_a_step(config: TrialConfig, data: ResidentData, seed: int) -> Parts:
@@ -111,10 +112,6 @@ def median_seconds(parts: Sequence[Callable[[], object]], repetitions: int = REP
             if repetition >= 0:
                 times.append(time.perf_counter() - started)
     return [float(np.median(times)) for times in seconds]
-
-
-def _reduce(losses: Tensor, reduction: str) -> Tensor:
-    return losses.mean() if reduction == "mean" else losses.sum()
 
 
 def _autocast(precision: str) -> contextlib.AbstractContextManager[object]:

@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.config import InputError, TrialConfig
+from trainables.config import LOOKS, InputError, TrialConfig
 from trainables.data import Dataset
 from trainables.evaluation import corrupt_test_images, final_evaluation
 from trainables.loop import (
-    LOOKS,
     ResidentData,
     TrainingState,
     draw_split,
@@ -37,7 +36,7 @@ class Trainer:
 
     A request holds ``config`` (a flat ``TrialConfig``), ``phase`` (``search``, ``confirm`` or ``control``), ``rungs``
     (epochs that must be reported as they end), ``model_path`` (where a confirm trial leaves its weights, or None), and
-    possibly ``watch`` (which of ``loop.LOOKS`` to take after each epoch; none if it is left out).
+    possibly ``watch`` (which of ``config.LOOKS`` to take after each epoch; none if it is left out).
 
     Args:
         dataset: The data.

@@ -15,10 +15,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import trainables.loop
-from trainables.config import InputError, TrialConfig
+from trainables.config import LOOKS, InputError, TrialConfig
 from trainables.data import load_dataset, split_indices
 from trainables.loop import (
-    LOOKS,
     batches,
     draw_split,
     load_resident,
