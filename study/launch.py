@@ -46,6 +46,7 @@ exit codes: 0 done, 1 every trial failed or no report, 2 bad input (one line say
 """
 #: Characters of a dataset's name in a study's.
 MAX_LABEL = 40
+DEFAULT_STORAGE = "runs"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -136,7 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
     where.add_argument(
         "--address", metavar="ADDRESS", help="of a running Ray cluster, or 'auto' (default: Ray in this process)"
     )
-    where.add_argument("--storage-path", default="runs", metavar="DIR", help="holds a folder per study (default: runs)")
+    where.add_argument("--storage-path", metavar="DIR", help="holds a folder per study (default: runs)")
     where.add_argument(
         "--tracking-uri", metavar="URI", help="of MLflow (default: sqlite mlflow.db in the working directory)"
     )
@@ -195,7 +196,7 @@ def parse_options(argv: list[str]) -> tuple[Options, Study]:
         gpus_per_trial=gpus,
         max_concurrent=arguments.max_concurrent,
         address=address,
-        storage_path=Path(arguments.storage_path).resolve(),
+        storage_path=Path(arguments.storage_path or DEFAULT_STORAGE).resolve(),
         tracking_uri=resolve_tracking_uri(arguments.tracking_uri),
         experiment_name=arguments.experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or space.name,
         dry_run=arguments.dry_run,
@@ -211,7 +212,7 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Options, Study]:
     Raises:
         InputError: If it is not on record or cannot be resumed.
     """
-    from study.resume import recall  # noqa: PLC0415 - reads MLflow
+    from study.resume import recorded_arguments  # noqa: PLC0415 - reads MLflow
 
     allowed = {"resume", "tracking_uri", "storage_path", "max_concurrent", "data_dir", "quiet", "address"}
     parser = build_parser()
@@ -220,13 +221,12 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Options, Study]:
         flags = ", ".join(f"`--{key.replace('_', '-')}`" for key in sorted(given))
         raise InputError(f"`--resume` takes the study's flags from its record; leave out {flags}.")
     uri = resolve_tracking_uri(arguments.tracking_uri)
-    recalled = recall(arguments.resume, tracking_uri=uri)
-    options, space = parse_options(recalled.arguments)
+    options, space = parse_options(recorded_arguments(arguments.resume, tracking_uri=uri))
+    folder = arguments.storage_path
     now = {
-        "name": recalled.name,
-        "storage_path": Path(arguments.storage_path).resolve(),
+        "name": arguments.resume,
+        "storage_path": Path(folder).resolve() if folder else options.storage_path,
         "tracking_uri": uri,
-        "experiment_name": options.experiment_name,
         "max_concurrent": arguments.max_concurrent or options.max_concurrent,
         "data_dir": arguments.data_dir or options.data_dir,
         "address": arguments.address or os.environ.get("RAY_ADDRESS") or None,
@@ -250,7 +250,8 @@ def _regime(space: Study, arguments: argparse.Namespace) -> str:
     )
     for key in foreign:
         value = getattr(arguments, key)
-        if value not in (None, False, DEFAULT_SCHEDULE):
+        # Zero is a value that was given, though it equals False.
+        if value is not None and value is not False and value != DEFAULT_SCHEDULE:
             why = "is fixed by the report" if reported else "is for the reported studies"
             raise InputError(
                 f"`--{key.replace('_', '-')} {value}` does not apply to the space {space.name!r}: it {why}."

@@ -53,15 +53,16 @@ class Outcome:
         return bool(reasons) and all(reason == FAILED for reason in reasons)
 
 
-def open_store(options: Options) -> Store:
-    """Connect to MLflow.
+def open_store(options: Options, recalled: Recalled | None) -> Store:
+    """Connect to MLflow; a study that is resumed goes on in its own experiment.
 
     Raises:
         InputError: If it does not answer, or has a study of this name that is not to be resumed.
     """
+    if recalled is not None:
+        return Store(MlflowClient(options.tracking_uri), recalled.experiment_id)
     store = Store(*connect(options.tracking_uri, options.experiment_name, _artifact_location(options)))
-    if not options.resume:
-        check_name_is_free(store.client, options.name)
+    check_name_is_free(store.client, options.name)
     return store
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mlflow.tracking import MlflowClient
 
-from analysis.load import StudyRecord, load_study
+from analysis.load import StudyRecord, load_protocol, load_study
 from study.ledger import COMPLETED, DIVERGED
 from trainables.config import InputError
 from trainables.data import Dataset
@@ -24,6 +24,7 @@ class Recalled:
     Args:
         name: The study's name.
         run_id: Its run.
+        experiment_id: Where it and its trials' runs are.
         protocol: Its ``study.json``.
         results: What each ended trial came to, by key.
         unfinished: Runs of trials that have not ended by themselves.
@@ -31,21 +32,10 @@ class Recalled:
 
     name: str
     run_id: str
+    experiment_id: str
     protocol: Mapping[str, Any]
     results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     unfinished: tuple[str, ...] = ()
-
-    @property
-    def arguments(self) -> list[str]:
-        """The command line that began it.
-
-        Raises:
-            InputError: If it is not on record.
-        """
-        arguments = self.protocol.get("arguments")
-        if not isinstance(arguments, list):
-            raise InputError(f"The study {self.name!r} cannot be resumed: its command line is not on record.")
-        return [str(argument) for argument in arguments]
 
     def check(self, dataset: Dataset) -> None:
         """The data are those it began with.
@@ -69,20 +59,31 @@ class Recalled:
         return self.run_id
 
 
-def recall(name: str, *, tracking_uri: str) -> Recalled:
-    """Read what a study has come to.
+def recorded_arguments(name: str, *, tracking_uri: str) -> list[str]:
+    """The command line that began a study.
 
     Raises:
         InputError: If there is no such study, or it is of a kind that cannot be resumed.
     """
-    record = load_study(name, tracking_uri=tracking_uri, metrics=("val_accuracy", "epoch_seconds"), finals=False)
-    if "report" not in record.protocol:
+    protocol = load_protocol(name, tracking_uri=tracking_uri)
+    if "report" not in protocol:
         raise InputError(f"The study {name!r} cannot be resumed: only the reported studies can be, so far.")
+    return [str(argument) for argument in protocol["arguments"]]
+
+
+def recall(name: str, *, tracking_uri: str) -> Recalled:
+    """Read what a reported study has come to.
+
+    Raises:
+        InputError: If there is no such study.
+    """
+    record = load_study(name, tracking_uri=tracking_uri, metrics=("val_accuracy", "epoch_seconds"), finals=False)
     # A run says its reason before it is terminated; one killed in between lacks what comes last.
     ended = record.trials["stop_reason"].isin(FINAL) & (record.trials["status"] == "FINISHED")
     return Recalled(
         name=name,
         run_id=record.run_id,
+        experiment_id=record.experiment_id,
         protocol=record.protocol,
         results=_results(record, ended),
         unfinished=tuple(record.trials.loc[~ended, "run_id"]),

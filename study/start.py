@@ -79,7 +79,7 @@ def _prepare(study: Study, options: Options) -> tuple[ModuleType, Dataset, Any, 
 
         recalled = recall(options.name, tracking_uri=options.tracking_uri)
         recalled.check(dataset)
-    return phases, dataset, phases.open_store(options), recalled
+    return phases, dataset, phases.open_store(options, recalled), recalled
 
 
 def _outline(study: Study, options: Options) -> list[str]:

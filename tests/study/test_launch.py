@@ -373,6 +373,7 @@ def test_a_study_of_two_classes_knows_its_look_alikes(working_directory, dataset
         ("--space loss_by_depth --model mlp", "`--model mlp` does not apply to the space 'loss_by_depth'"),
         ("--space loss_by_depth --time-budget 3m", "`--time-budget 3m` does not apply to the space 'loss_by_depth'"),
         ("--space smoke --regime fair", "`--regime fair` does not apply to the space 'smoke': it is for the reported"),
+        ("--space smoke --epochs-scale 0", "`--epochs-scale 0.0` does not apply to the space 'smoke'"),
         ("--space smoke --epochs-scale 0.5", "`--epochs-scale 0.5` does not apply to the space 'smoke'"),
         ("--space loss_by_depth --epochs-scale 0", "`--epochs-scale` must lie in (0, 1]; got 0"),
         ("--space loss_by_depth --epochs-scale 1.5", "`--epochs-scale` must lie in (0, 1]; got 1.5"),
