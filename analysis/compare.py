@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import inference
+from analysis.load import numbers
 
 #: One accuracy point is one percent of the test images.
 POINTS = 100
@@ -39,20 +40,13 @@ def confirm_scores(trials: pd.DataFrame, metric: str = "test_accuracy") -> pd.Da
         ``arm, seed, score, diverged``; ``score`` is NaN where the run has none, as after a failure.
     """
     confirm = trials[(trials["phase"] == "confirm") & trials["seed"].notna()]
-    diverged = (confirm["stop_reason"] == "diverged") | (_column(confirm, "diverged") == 1)
-    score = _column(confirm, metric)
+    diverged = (confirm["stop_reason"] == "diverged") | (numbers(confirm, "diverged") == 1)
+    score = numbers(confirm, metric)
     if metric == "test_accuracy":
-        score = score.mask(diverged, _column(confirm, "val_accuracy").fillna(score))
+        score = score.mask(diverged, numbers(confirm, "val_accuracy").fillna(score))
     frame = confirm[["arm", "seed", "start"]].assign(score=score, diverged=diverged, scored=score.notna())
     frame = frame.sort_values(["scored", "start"]).drop_duplicates(["arm", "seed"], keep="last")
     return frame.sort_values(["arm", "seed"], ignore_index=True)[["arm", "seed", "score", "diverged"]]
-
-
-def _column(frame: pd.DataFrame, name: str) -> pd.Series[float]:
-    """A column as numbers, NaN throughout where the record lacks it."""
-    if name not in frame:
-        return pd.Series(np.nan, index=frame.index, dtype=float)
-    return pd.to_numeric(frame[name], errors="coerce").astype(float)
 
 
 def arm_names(trials: pd.DataFrame, protocol: Mapping[str, Any]) -> list[str]:

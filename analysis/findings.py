@@ -10,6 +10,7 @@ from analysis.audit import search_audit
 from analysis.compare import arm_names, arm_table, baseline_of, compare_to_baseline, control_difference
 from analysis.load import StudyRecord
 from analysis.verdict import delta_of, verdict
+from search_spaces.reported import FAIR, STATED
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,10 +65,10 @@ def _one_regime(record: StudyRecord) -> StudyRecord:
     if "report" not in record.protocol:
         return record
     confirmed = set(record.trials.loc[record.trials["phase"] == "confirm", "regime"])
-    regime = "fair" if "fair" in confirmed else "stated"
+    regime = FAIR if FAIR in confirmed else STATED
     trials = record.trials[record.trials["regime"] == regime]
     epochs = record.epochs[record.epochs["run_id"].isin(trials["run_id"])]
-    arms = [arm for arm in record.protocol["arms"] if regime == "stated" or arm["in_fair"]]
+    arms = [arm for arm in record.protocol["arms"] if regime == STATED or arm["in_fair"]]
     return replace(
         record,
         protocol={**record.protocol, "arms": arms, "regime": regime},

@@ -124,6 +124,19 @@ def load_study(
         )
 
 
+def load_protocol(name: str, *, tracking_uri: str | None = None) -> dict[str, Any]:
+    """A study's ``study.json`` alone; empty if it is not on record.
+
+    Raises:
+        InputError: As :func:`load_study`.
+    """
+    uri = resolve_tracking_uri(tracking_uri)
+    check_store(uri)
+    with one_line(uri):
+        client = MlflowClient(uri)
+        return _read_artifact(client, _find_parent(client, name, uri), "study.json") or {}
+
+
 def _search(client: MlflowClient, experiment_ids: Sequence[str], condition: str) -> Iterator[Run]:
     token = None
     while True:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
 from importlib.resources import files
@@ -18,11 +17,11 @@ from analysis.findings import Findings
 from analysis.inference import ALPHA
 from analysis.remarks import audit_remarks, protocol_facts
 from analysis.reported import ReportedPart
+from analysis.tables import MISSING, Cell, number, render_table, text
 from analysis.verdict import difference
 
 #: Figures that stand above the table, in the order of the report.
 FIRST = ("forest",)
-MISSING = "–"
 #: From version 7 on plotly shows a button that uploads the chart to its makers; a report stays where it is.
 PLOTLY = {
     "responsive": True,
@@ -68,11 +67,6 @@ def _asset(name: str) -> str:
     return (files("analysis") / name).read_text(encoding="utf-8")
 
 
-def text(value: object) -> str:
-    """Anything as HTML text."""
-    return html.escape(str(value))
-
-
 def _header(findings: Findings) -> str:
     protocol = findings.record.protocol
     dataset = protocol.get("dataset") or {}
@@ -109,39 +103,6 @@ def _figure_section(key: str, figure: Figure, findings: Findings) -> str:
     takeaway = text(figure.takeaway(info, style))
     caption = f'<p class="caption">{text(figure.caption)}</p>'
     return f'{heading}<p class="takeaway">{takeaway}</p><div class="figure">{drawing}</div>{caption}</section>'
-
-
-#: A cell is what is shown, as HTML, and what it is sorted by.
-Cell = tuple[str, float | str]
-
-
-def render_table(identifier: str, headings: Sequence[tuple[str, str]], rows: Sequence[Sequence[Cell]]) -> str:
-    """A table that sorts by a click on a heading.
-
-    Args:
-        identifier: The element's id.
-        headings: For each column its name and what it means.
-        rows: The cells.
-    """
-    head = "".join(
-        f'<th scope="col" aria-sort="none"><button type="button" title="{text(meaning)}">{text(name)}</button></th>'
-        for name, meaning in headings
-    )
-    body = "".join(
-        "<tr>" + "".join(f'<td data-value="{text(_sortable(value))}">{shown}</td>' for shown, value in row) + "</tr>\n"
-        for row in rows
-    )
-    scroll = f'<div class="scroll" tabindex="0" role="region" aria-label="{text(identifier)}">'
-    return f'{scroll}<table id="{text(identifier)}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _sortable(value: float | str) -> str:
-    return value if isinstance(value, str) else "" if math.isnan(value) else repr(float(value))
-
-
-def number(value: float, form: str) -> Cell:
-    """A number's cell; a dash where there is none."""
-    return (format(value, form) if math.isfinite(value) else MISSING, value if math.isfinite(value) else math.nan)
 
 
 ARM_HEADINGS = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -10,18 +9,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.claims.evidence import GRID, Measured
 from analysis.compare import POINTS
 from analysis.inference import t_interval
-from analysis.load import StudyRecord
-from analysis.measures import measure_trials
-from analysis.tuning import measure_tuning
-from search_spaces.reported import FAIR, REGIMES, STATED
+from analysis.tables import Cell, render_table, text
+from search_spaces.reported import REGIMES
 
 SEED_COLUMNS = ("regime", "arm", "seed", "learning_rate", "epochs", "accuracy", "nll", "train_accuracy", "diverged")
 MISSING = "-"
+#: The table of an arm that a regime lacks.
+NOTHING = pd.DataFrame(columns=["accuracy", "diverged", "rate_width", "divergence_rate"], dtype=float)
 
 
-def seed_table(record: StudyRecord) -> pd.DataFrame:
+def seed_table(study: Measured) -> pd.DataFrame:
     """What every confirm trial came to, one row each: the numbers that everything else is worked out from.
 
     Returns:
@@ -29,7 +29,13 @@ def seed_table(record: StudyRecord) -> pd.DataFrame:
         ``train_accuracy`` (fractions)``, nll, diverged``; in full precision.
     """
     keys = ["regime", "arm", "seed"]
-    measured = measure_trials(record)[[*keys, "accuracy", "nll", "train_accuracy", "diverged"]]
+    record = study.record
+    parts = [
+        table.reset_index().assign(regime=regime, arm=arm)
+        for (regime, arm), table in study.tables.items()
+        if regime in REGIMES
+    ]
+    measured = pd.concat(parts)[[*keys, "accuracy", "nll", "train_accuracy", "diverged"]]
     confirm = record.trials[record.trials["phase"] == "confirm"].sort_values("start")
     settings = confirm.drop_duplicates(keys, keep="last")[[*keys, "optimizer.learning_rate", "epochs_done"]]
     names = {"optimizer.learning_rate": "learning_rate", "epochs_done": "epochs"}
@@ -41,7 +47,7 @@ def seed_table(record: StudyRecord) -> pd.DataFrame:
     return frame[list(SEED_COLUMNS)].reset_index(drop=True)
 
 
-def regime_table(record: StudyRecord) -> pd.DataFrame:
+def regime_table(study: Measured) -> pd.DataFrame:
     """One row per arm, both regimes side by side.
 
     Returns:
@@ -50,84 +56,67 @@ def regime_table(record: StudyRecord) -> pd.DataFrame:
         the share of the grid within two points of the arm's best) and ``failed`` (points: the share of the grid's
         trials that diverged or did no better than guessing). NaN where a regime has nothing.
     """
-    trials = measure_trials(record)
-    tuning = measure_tuning(record).groupby("arm")[["rate_width", "divergence_rate"]].mean()
-    winners = record.protocol.get("winners") or {}
+    protocol = study.record.protocol
+    winners = protocol.get("winners") or {}
     rows = []
-    for arm in (str(arm["name"]) for arm in record.protocol["arms"]):
+    for arm in (str(arm["name"]) for arm in protocol["arms"]):
         row: dict[str, Any] = {"arm": arm}
         for regime in REGIMES:
-            own = trials[(trials["regime"] == regime) & (trials["arm"] == arm)]
+            own = study.tables.get((regime, arm), NOTHING)
             values = own["accuracy"].dropna().to_numpy(dtype=float)
             mean, low, high = (float(v) for v in t_interval(values)) if len(values) else (np.nan,) * 3
             row |= {f"{regime}_seeds": len(values), f"{regime}_accuracy": mean}
             row |= {f"{regime}_low": np.clip(low, 0, POINTS), f"{regime}_high": np.clip(high, 0, POINTS)}
             row[f"{regime}_diverged"] = int(own["diverged"].sum())
         winner = winners.get(arm)
-        config = record.protocol["learning_rates"] if winner else []
-        row["rate"] = config[winner["number"]] if winner else np.nan
-        row["rate_width"] = tuning["rate_width"].get(arm, np.nan)
-        row["failed"] = POINTS * tuning["divergence_rate"].get(arm, np.nan)
+        row["rate"] = protocol["learning_rates"][winner["number"]] if winner else np.nan
+        grid = study.tables.get((GRID, arm), NOTHING)
+        row["rate_width"] = grid["rate_width"].mean()
+        row["failed"] = POINTS * grid["divergence_rate"].mean()
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-HEADINGS = {
-    "arm": "Arm",
-    STATED: "As stated, % [95% CI]",
-    FAIR: "Tuned, % [95% CI]",
-    "rate": "Tuned rate",
-    "rate_width": "Rates within 2 points, %",
-    "failed": "Grid failed, %",
-}
+HEADINGS = (
+    ("Arm", "the report's arm"),
+    ("As stated, % [95% CI]", "test accuracy with the report's own hyperparameters"),
+    ("Tuned, % [95% CI]", "test accuracy at the tuned learning rate"),
+    ("Tuned rate", "for a mean over the batch"),
+    ("Rates within 2 points, %", "share of the grid within two points of the arm's best"),
+    ("Grid failed, %", "share of the grid's trials that diverged or did no better than guessing"),
+)
 
 
 def as_markdown(table: pd.DataFrame) -> str:
     """The table of :func:`regime_table` for a page of the project's own."""
-    lines = ["| " + " | ".join(HEADINGS.values()) + " |", "|" + "---|" * len(HEADINGS)]
-    return "\n".join([*lines, *("| " + " | ".join(_cells(row)) + " |" for row in table.to_dict("records"))]) + "\n"
+    lines = ["| " + " | ".join(name for name, _ in HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
+    lines += ["| " + " | ".join(shown for shown, _ in _cells(row)) + " |" for row in table.to_dict("records")]
+    return "\n".join(lines) + "\n"
 
 
 def regimes_section(table: pd.DataFrame) -> str:
     """A section of the report's page."""
-    head = "".join(
-        f'<th scope="col" aria-sort="none"><button type="button">{html.escape(name)}</button></th>'
-        for name in HEADINGS.values()
-    )
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f'<td data-value="{html.escape(value)}">{html.escape(shown)}</td>'
-            for shown, value in zip(_cells(row), _values(row), strict=True)
-        )
-        + "</tr>\n"
-        for row in table.to_dict("records")
-    )
+    rows = [[(text(shown), value) for shown, value in _cells(row)] for row in table.to_dict("records")]
     return (
         '<section id="section-regimes"><h2>As stated and fairly tuned</h2>'
-        '<div class="scroll" tabindex="0" role="region" aria-label="regimes">'
-        f'<table id="regimes"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f"{render_table('regimes', HEADINGS, rows)}"
         '<p class="caption">Test accuracy, mean over seeds with its 95% t interval. Tuned rates are for a mean over '
         "the batch; an arm without a share of the grid took over another's rate or is in the stated regime only. "
         "Failed: diverged, or no better than guessing on the validation split.</p></section>"
     )
 
 
-def _cells(row: Mapping[Hashable, Any]) -> list[str]:
+#: How the numbers beside the two regimes' are written.
+FORMS = {"rate": ".3g", "rate_width": ".0f", "failed": ".0f"}
+
+
+def _cells(row: Mapping[Hashable, Any]) -> list[Cell]:
+    """What is shown of an arm, as plain text, and what it is sorted by."""
     return [
-        str(row["arm"]),
-        *(_interval(row, regime) for regime in REGIMES),
-        _number(row["rate"], ".3g"),
-        _number(row["rate_width"], ".0f"),
-        _number(row["failed"], ".0f"),
+        (str(row["arm"]), str(row["arm"]).lower()),
+        *((_interval(row, regime), row[f"{regime}_accuracy"]) for regime in REGIMES),
+        *((_number(row[key], form), row[key]) for key, form in FORMS.items()),
     ]
-
-
-def _values(row: Mapping[Hashable, Any]) -> list[str]:
-    """What the cells are sorted by."""
-    keys = (*(f"{regime}_accuracy" for regime in REGIMES), "rate", "rate_width", "failed")
-    numbers = (float(row[key]) for key in keys)
-    return [str(row["arm"]).lower(), *("" if math.isnan(number) else repr(number) for number in numbers)]
 
 
 def _interval(row: Mapping[Hashable, Any], regime: str) -> str:

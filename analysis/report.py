@@ -19,7 +19,7 @@ import numpy as np
 
 from analysis.compare import POINTS
 from analysis.findings import Findings, find
-from analysis.load import load_study
+from analysis.load import load_protocol, load_study
 from analysis.measures import METRICS as CURVES
 from analysis.page import build_page
 from analysis.reported import ReportedPart
@@ -61,8 +61,11 @@ def build_report(study: str, *, tracking_uri: str | None = None, output: Path | 
     Raises:
         InputError: If the study cannot be read or the folder cannot be written.
     """
-    findings = find(load_study(study, tracking_uri=tracking_uri, metrics=METRICS, finals=False))
-    reported = _reported(findings, tracking_uri)
+    is_reported = "report" in load_protocol(study, tracking_uri=tracking_uri)
+    metrics = CURVES if is_reported else METRICS
+    record = load_study(study, tracking_uri=tracking_uri, metrics=metrics, finals=is_reported)
+    findings = find(record)
+    reported = ReportedPart.of(record) if is_reported else None
     folder = Path(output) if output is not None else Path("reports") / folder_name(study)
     contents = {
         "report.html": build_page(findings, reported),
@@ -73,13 +76,6 @@ def build_report(study: str, *, tracking_uri: str | None = None, output: Path | 
     paths = [write_file(folder / name, content) for name, content in contents.items()]
     text = reported.text if reported else ""
     return Report(paths[0], findings.verdict, format_table(findings), tuple(paths[1:]), text)
-
-
-def _reported(findings: Findings, tracking_uri: str | None) -> ReportedPart | None:
-    """What a reported study says of its report's claims; nothing for any other study."""
-    if "report" not in findings.record.protocol:
-        return None
-    return ReportedPart.of(load_study(findings.record.name, tracking_uri=tracking_uri, metrics=CURVES))
 
 
 def folder_name(study: str) -> str:

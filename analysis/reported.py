@@ -9,6 +9,7 @@ import pandas as pd
 from analysis import regimes
 from analysis.claims import render
 from analysis.claims.evaluate import ClaimResult, evaluate_claims
+from analysis.claims.evidence import measure
 from analysis.load import StudyRecord
 
 
@@ -28,8 +29,14 @@ class ReportedPart:
 
     @classmethod
     def of(cls, record: StudyRecord) -> ReportedPart:
-        """Work it out from a record with the histories of :data:`analysis.measures.METRICS`."""
-        return cls(evaluate_claims(record), regimes.regime_table(record), regimes.seed_table(record))
+        """Work it out from a record with the histories of :data:`analysis.measures.METRICS`.
+
+        Raises:
+            InputError: If the study is not a reported one.
+        """
+        study = measure(record)
+        claims = evaluate_claims(study.scope.report, [study])
+        return cls(claims, regimes.regime_table(study), regimes.seed_table(study))
 
     @property
     def sections(self) -> list[str]:

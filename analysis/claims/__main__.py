@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.claims.evaluate import ClaimResult, combine_measured
+from analysis.claims.evaluate import ClaimResult, evaluate_claims
 from analysis.claims.evidence import Measured, measure
 from analysis.claims.render import FORMATS
 from analysis.claims.table import CLAIMS_OF, SPACE_OF
@@ -76,7 +76,7 @@ def claims_of_studies(names: Sequence[str], report: str | None, tracking_uri: st
     reports = sorted({study.scope.report for study in studies})
     if report is not None and report not in reports:
         raise InputError(f"`--report {report}`: the studies named are of {', '.join(reports)}.")
-    return [result for own in ([report] if report else reports) for result in combine_measured(own, studies)]
+    return [result for own in ([report] if report else reports) for result in evaluate_claims(own, studies)]
 
 
 def claims_on_record(report: str | None, tracking_uri: str | None) -> list[ClaimResult]:
@@ -100,7 +100,7 @@ def claims_on_record(report: str | None, tracking_uri: str | None) -> list[Claim
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one study, the others stand
             reason = " ".join(str(error).split()) or type(error).__name__
             print(f"warning: study {name!r} is left out: {reason}", file=sys.stderr)  # noqa: T201
-    return [result for own in reports for result in combine_measured(own, studies)]
+    return [result for own in reports for result in evaluate_claims(own, studies)]
 
 
 def _load(name: str, tracking_uri: str | None) -> Measured:

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from analysis.claims.decide import count_tests, decide
-from analysis.claims.evidence import Evidence, Measured, bodies, measure
+from analysis.claims.evidence import Evidence, Measured, bodies
 from analysis.claims.model import NOT_RUN, Claim
 from analysis.claims.reader import Reader
 from analysis.claims.results import Result
 from analysis.claims.table import CLAIMS_OF, SPACE_OF
-from analysis.load import StudyRecord
 from search_spaces.reported import REGIMES, STATED
 
 
@@ -60,47 +59,17 @@ class ClaimResult:
     regimes: Mapping[str, Outcome]
 
 
-def evaluate_claims(record: StudyRecord, others: Sequence[StudyRecord] = ()) -> list[ClaimResult]:
-    """What a study says of every claim of its report.
-
-    Args:
-        record: A reported study, with the histories of :data:`analysis.measures.METRICS`.
-        others: Further studies: those of the same report, data, images and epochs fill in what this one has not run;
-            those on other data count for claims about several data sets.
-
-    Raises:
-        InputError: If the study is not a reported one.
-    """
-    own = measure(record)
-    rest = [measured for measured in map(measure, others) if measured.scope.report == own.scope.report]
-    beside = bodies([measured for measured in rest if measured.scope == own.scope])
-    evidence = Evidence(own.scope, (own, *(study for body in beside for study in body.studies)))
-    elsewhere = bodies([measured for measured in rest if measured.scope != own.scope])
-    return [
-        _result(claim, {regime: evaluate(claim, regime, evidence, elsewhere) for regime in REGIMES})
-        for claim in claims_of(own.scope.report)
-    ]
-
-
-def combine(studies: Sequence[StudyRecord], reports: Sequence[str] = tuple(CLAIMS_OF)) -> list[ClaimResult]:
-    """What the studies on record say of every claim, each claim and regime from the study that says most.
+def evaluate_claims(report: str, studies: Sequence[Measured]) -> list[ClaimResult]:
+    """What studies say of every claim of a report, each claim and regime from the study that says most.
 
     A verdict goes before *not run*, then the larger share of the report's epochs, then more training images, then more
-    seeds, then the newer study.
+    seeds, then the newer study. Studies on the same data at the same epochs answer together; those on other data count
+    for claims about several data sets.
 
     Args:
-        studies: Reported studies, of any reports.
-        reports: The reports whose claims are asked.
-
-    Raises:
-        InputError: If a study is not a reported one.
+        report: The report's number.
+        studies: Of any reports; those of others are passed over.
     """
-    measured = [measure(study) for study in studies]
-    return [result for report in reports for result in combine_measured(report, measured)]
-
-
-def combine_measured(report: str, studies: Sequence[Measured]) -> list[ClaimResult]:
-    """One report's claims, as :func:`combine` gives them."""
     found = bodies([study for study in studies if study.scope.report == report])
     return [
         _result(claim, {regime: _best_outcome(claim, regime, found) for regime in REGIMES})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import math
 import textwrap
@@ -10,9 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
+from analysis import tables
 from analysis.claims.evaluate import ClaimResult, Outcome
 from analysis.claims.model import VERDICTS
 from analysis.inference import ROUNDING
+from analysis.tables import Cell, render_table, text
 from search_spaces.reported import REGIMES
 
 Results = Sequence[ClaimResult]
@@ -68,18 +69,12 @@ def claims_section(results: Results) -> str:
     """A section of the report's page; empty where there are no claims."""
     if not results:
         return ""
-    head = "".join(
-        f'<th scope="col" aria-sort="none"><button type="button" title="{_text(meaning)}">{name}</button></th>'
-        for name, meaning in HEADINGS
-    )
-    body = "".join(f"<tr>{_html_row(result)}</tr>\n" for result in results)
     counts = "; ".join(f"{regime}: {_counted(results, regime)}" for regime in REGIMES)
-    settings = "".join(f"<li>{_text(line)}</li>" for line in _settings(results))
+    settings = "".join(f"<li>{text(line)}</li>" for line in _settings(results))
     return (
         '<section id="section-claims"><h2>Claims of the report</h2>'
-        f'<p class="takeaway">{_text(counts)}.</p>'
-        '<div class="scroll" tabindex="0" role="region" aria-label="claims">'
-        f'<table id="claims"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<p class="takeaway">{text(counts)}.</p>'
+        f"{render_table('claims', HEADINGS, [_html_row(result) for result in results])}"
         f'<ul class="caption">{settings}</ul></section>'
     )
 
@@ -93,34 +88,29 @@ HEADINGS = (
 )
 
 
-def _html_row(result: ClaimResult) -> str:
-    note = f"<details><summary>How it is tested</summary>{_text(result.note)}</details>" if result.note else ""
-    cells = [
-        (_text(result.id), result.id),
-        (f"{_text(result.statement)}{note}", result.statement),
-        (_text(result.reported) or "–", result.reported),
+def _html_row(result: ClaimResult) -> list[Cell]:
+    note = f"<details><summary>How it is tested</summary>{text(result.note)}</details>" if result.note else ""
+    return [
+        (text(result.id), result.id),
+        (f"{text(result.statement)}{note}", result.statement),
+        (text(result.reported) or tables.MISSING, result.reported),
         *((_html_outcome(outcome), str(VERDICTS.index(outcome.verdict))) for outcome in _outcomes(result)),
     ]
-    return "".join(f'<td data-value="{_text(value)}">{shown}</td>' for shown, value in cells)
 
 
 def _html_outcome(outcome: Outcome) -> str:
     word, *numbers = _lines(outcome)
     kind = outcome.verdict.replace(" ", "-")
-    shown = "".join(f'<br><span class="interval">{_text(line)}</span>' for line in numbers)
-    said = [text for text in (outcome.label, outcome.reason, outcome.study) if text]
-    more = "".join(f"<p>{_text(text)}</p>" for text in said)
+    shown = "".join(f'<br><span class="interval">{text(line)}</span>' for line in numbers)
+    said = filter(None, (outcome.label, outcome.reason, outcome.study))
+    more = "".join(f"<p>{text(line)}</p>" for line in said)
     details = f"<details><summary>Why</summary>{more}</details>" if more else ""
-    return f'<b class="claim {kind}">{_text(word)}</b>{shown}{details}'
+    return f'<b class="claim {kind}">{text(word)}</b>{shown}{details}'
 
 
-def _text(value: object) -> str:
-    return html.escape(str(value))
-
-
-def _markdown(text: str) -> str:
-    """Text that Markdown takes as text, within one cell."""
-    plain = " ".join(text.split()).replace("\\", "\\\\")
+def _markdown(words: str) -> str:
+    """Words that Markdown takes as text, within one cell."""
+    plain = " ".join(words.split()).replace("\\", "\\\\")
     for character in "|*`<>[]":
         plain = plain.replace(character, f"\\{character}")
     return plain
@@ -182,13 +172,13 @@ def _footnotes(result: ClaimResult) -> list[str]:
     """The reasons of a claim: one line where both regimes say the same."""
     said = {regime: _explained(result.regimes[regime]) for regime in REGIMES}
     if len(set(said.values())) == 1:
-        text = said[REGIMES[0]]
-        return [f"{result.id}: {text}"] if text else []
-    return [f"{result.id} {regime}: {text}" for regime, text in said.items() if text]
+        reason = said[REGIMES[0]]
+        return [f"{result.id}: {reason}"] if reason else []
+    return [f"{result.id} {regime}: {reason}" for regime, reason in said.items() if reason]
 
 
 def _explained(outcome: Outcome) -> str:
-    return "; ".join(text for text in (outcome.label, outcome.reason) if text)
+    return "; ".join(filter(None, (outcome.label, outcome.reason)))
 
 
 def _wrapped(lines: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from analysis.claims.evidence import measure
 from analysis.regimes import as_markdown, regime_table, regimes_section, seed_table
 from analysis.reported import ReportedPart
 
@@ -29,11 +30,11 @@ def record():
 
 @pytest.fixture(scope="module")
 def table(record):
-    return regime_table(record).set_index("arm")
+    return regime_table(measure(record)).set_index("arm")
 
 
 def test_every_seed_of_both_regimes_has_its_row_in_full_precision(record):
-    seeds = seed_table(record)
+    seeds = seed_table(measure(record))
     assert len(seeds) == 10 * (3 + 2)
     again = pd.read_csv(io.StringIO(seeds.to_csv(index=False)))
     pd.testing.assert_frame_equal(again, seeds, check_exact=True, check_dtype=False)
@@ -47,7 +48,7 @@ def test_every_seed_of_both_regimes_has_its_row_in_full_precision(record):
 
 
 def test_means_and_intervals_are_those_of_the_seeds(record, table):
-    seeds = seed_table(record)
+    seeds = seed_table(measure(record))
     for regime, arm in (("stated", "late"), ("fair", "focal"), ("stated", "cross_entropy")):
         values = 100 * seeds[(seeds["regime"] == regime) & (seeds["arm"] == arm)]["accuracy"]
         low, high = stats.t.interval(0.95, 9, values.mean(), stats.sem(values))

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from analysis.claims.decide import count_tests
-from analysis.claims.evaluate import combine, combine_measured, evaluate_claims
-from analysis.claims.evidence import bodies
+from analysis.claims.evaluate import evaluate_claims
+from analysis.claims.evidence import bodies, measure
 from analysis.claims.model import (
     All,
     AnyOf,
@@ -46,6 +46,12 @@ REPORTED = runpy.run_path(str(Path(__file__).parents[1] / "synthetic_reported.py
 A_ABOVE_B = superior([("a", "b")], "accuracy")
 HOLDS, REFUTED, INCONCLUSIVE = "holds", "refuted", "inconclusive"
 NOT_TESTABLE, NOT_RUN = "not testable", "not run"
+
+
+def of_records(*records):
+    """The claims of the first record's report, by these studies."""
+    studies = [measure(record) for record in records]
+    return evaluate_claims(studies[0].scope.report, studies)
 
 
 @pytest.fixture
@@ -246,11 +252,11 @@ def test_what_was_not_run_says_what_would_run_it(options, regime, reason, ask, m
 
 def test_a_measure_that_no_trial_recorded_is_not_run(ask, measured, around):
     study = measured({("stated", "a"): {"accuracy": around(90), "nll": [np.nan] * 10}})
-    for measure in ("nll", "ece"):
-        outcome = ask(Superior((value("a", measure),)), study)
+    for name in ("nll", "ece"):
+        outcome = ask(Superior((value("a", name),)), study)
         assert (outcome.verdict, outcome.reason) == (
             NOT_RUN,
-            f"{measure} of arm a is not on record in the stated regime",
+            f"{name} of arm a is not on record in the stated regime",
         )
     with pytest.raises(ValueError, match="'niceness' is no measure"):
         ask(Superior((value("a", "niceness"),)), study)
@@ -471,7 +477,7 @@ def grid(measured, around, best="hinge", **options):
 
 def test_each_claim_comes_from_the_study_that_says_most(measured, around):
     def picked(*studies, regime="stated"):
-        result = next(result for result in combine_measured("003", studies) if result.id == FIRST.id)
+        result = next(result for result in evaluate_claims("003", studies) if result.id == FIRST.id)
         return result.regimes[regime].study, result.regimes[regime].verdict
 
     short = grid(measured, around, name="short", scale=0.1, num_train=60_000, end="2026-09-01")
@@ -500,7 +506,7 @@ def test_more_seeds_go_before_the_newer_study(measured, around):
 
 
 def test_a_report_without_a_study_says_what_would_run_it():
-    results = combine([])
+    results = [result for report in CLAIMS_OF for result in evaluate_claims(report, [])]
     assert [result.id for result in results] == [claim.id for claim in ALL_CLAIMS]
     assert len(results) == 118
     outcome = results[-1].regimes["fair"]
@@ -564,7 +570,7 @@ def record_of(space="loss_by_activation", *, seeds=10, **options):
 
 
 def test_a_whole_record_answers_every_claim_of_its_report():
-    results = {result.id: result.regimes for result in evaluate_claims(record_of())}
+    results = {result.id: result.regimes for result in of_records(record_of())}
     assert list(results) == [claim.id for claim in CLAIMS_OF["003"]]
     assert results["003-07"]["stated"].verdict == HOLDS
     assert results["003-02"]["stated"].verdict == REFUTED  # KL above CE
@@ -595,7 +601,7 @@ def full_record(report, **options):
 
 @pytest.mark.parametrize("report", CLAIMS_OF)
 def test_a_full_study_leaves_no_claim_unanswered_but_those_about_several_data_sets(report):
-    results = evaluate_claims(full_record(report))
+    results = of_records(full_record(report))
     unanswered = {
         (result.id, regime): outcome.reason
         for result in results
@@ -611,10 +617,10 @@ def test_other_records_fill_in_what_one_lacks():
     only = record.trials["regime"] == "stated"
     stated = record_of(trials=record.trials[only], protocol=record.protocol | {"regimes": ["stated"]}, name="stated")
     fair = record_of(trials=record.trials[~only], protocol=record.protocol | {"regimes": ["fair"]}, name="fair")
-    alone = {result.id: result.regimes["fair"] for result in evaluate_claims(stated)}
+    alone = {result.id: result.regimes["fair"] for result in of_records(stated)}
     assert alone["003-07"].verdict == NOT_RUN
     assert "--regime fair" in alone["003-07"].reason
-    together = {result.id: result.regimes["fair"] for result in evaluate_claims(stated, [fair])}
+    together = {result.id: result.regimes["fair"] for result in of_records(stated, fair)}
     assert (together["003-07"].verdict, together["003-07"].study) == (HOLDS, "fair")
 
 
@@ -622,11 +628,11 @@ def test_only_trials_that_ended_count():
     record = record_of()
     cut = record.trials["seed"] > 6
     trials = record.trials.assign(stop_reason=record.trials["stop_reason"].mask(cut, "interrupted"))
-    results = {result.id: result.regimes["stated"] for result in evaluate_claims(record_of(trials=trials))}
+    results = {result.id: result.regimes["stated"] for result in of_records(record_of(trials=trials))}
     assert results["003-07"].n == 6
 
 
 def test_a_study_of_another_kind_has_no_claims():
     with pytest.raises(InputError, match="Study 'tuned' is of the space 'full', which is no report's") as error:
-        evaluate_claims(record_of(name="tuned", protocol={"space": "full"}))
+        of_records(record_of(name="tuned", protocol={"space": "full"}))
     assert "\n" not in str(error.value)
