@@ -12,7 +12,8 @@ import plotly.offline
 
 from analysis.audit import STOP_REASONS
 from analysis.compare import POINTS
-from analysis.figures import FIGURES, Figure, build_style
+from analysis.figures.style import build_style
+from analysis.figures.table import FIGURES, Figure
 from analysis.findings import Findings
 from analysis.inference import ALPHA
 from analysis.remarks import audit_remarks, protocol_facts

@@ -9,7 +9,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-from analysis.figures import FIGURES
+from analysis.figures.table import FIGURES
 from analysis.report import build_report
 from tests.needs import need_browser
 

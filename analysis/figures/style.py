@@ -9,6 +9,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from analysis.findings import Findings
+
 #: Ten colours told apart by people of every colour vision (Petroff, 2021, arXiv:2107.02270).
 COLOURS = (
     "#3f90da", "#ffa90e", "#bd1f01", "#832db6", "#94a4a2", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
@@ -35,6 +37,12 @@ class Style:
     dashes: Mapping[str, str]
     baseline: str
     delta: float
+
+
+def build_style(findings: Findings) -> Style:
+    """The look of a study's figures."""
+    arms = findings.arms
+    return Style(arm_colours(arms), arm_dashes(arms), findings.baseline, findings.delta)
 
 
 def arm_colours(arms: Iterable[str]) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""Frame to figure: one module each, and the table of them."""
