@@ -20,9 +20,9 @@ POINTS = 100
 TABLE_METRICS = {"f1_macro": "test_f1_macro", "nll": "test_nll", "ece": "test_ece"}
 CONTROL_METRICS = ("test_accuracy", "test_nll")
 COMPARISON_COLUMNS = (
-    "arm", "num_seeds", "difference_points", "low_points", "high_points", "sd_points", "p", "p_holm",
-    "probability_better", "equivalence_low_points", "equivalence_high_points", "equivalence_p", "equivalent",
-    "smallest_p", "detectable_points", "num_diverged", "num_unpaired",
+    "arm", "num_seeds", "difference_points", "low_points", "high_points", "flip_low_points", "flip_high_points",
+    "sd_points", "p", "p_holm", "probability_better", "equivalence_low_points", "equivalence_high_points",
+    "equivalence_p", "equivalent", "smallest_p", "detectable_points", "num_diverged", "num_unpaired",
 )  # fmt: skip
 
 
@@ -145,11 +145,13 @@ def compare_to_baseline(
         metric: A metric of the confirm runs that is a fraction.
 
     Returns:
-        One row per arm with at least one pair, best first: the mean paired difference with its 95% t interval and SD
-        in points, sign-flip ``p`` and ``p_holm`` over these rows, ``probability_better`` over paired seeds, the 90%
-        interval and p of the two one-sided tests and whether they show equivalence, the ``smallest_p`` that so many
-        pairs can reach under Holm, ``detectable_points`` at 80% power, how many seeds of the arm or the baseline
-        diverged, how many have no pair.
+        One row per arm with at least one pair, best first, all differences in points: the mean paired difference with
+        its 95% t interval ``low_points`` to ``high_points`` (the one shown), the values that the sign-flip test does
+        not reject at 5% ``flip_low_points`` to ``flip_high_points`` (infinite below six pairs; they exclude 0 exactly
+        where ``p`` < 0.05), the SD, sign-flip ``p`` and ``p_holm`` over these rows, ``probability_better`` over paired
+        seeds, the 90% interval and p of the two one-sided tests and whether they show equivalence, the ``smallest_p``
+        that so many pairs can reach under Holm, ``detectable_points`` at 80% power, how many seeds of the arm or the
+        baseline diverged, how many have no pair.
     """
     pairs = paired_differences(trials, baseline, metric)
     samples = {
@@ -173,6 +175,7 @@ def describe_differences(sample: np.ndarray[Any, np.dtype[np.float64]], delta: f
     """The statistics of one arm's paired differences, all in the unit of ``sample``; keys as in the comparisons."""
     n = len(sample)
     mean, low, high = (float(number) for number in inference.t_interval(sample))
+    _, flip_low, flip_high = (float(number) for number in inference.sign_flip_interval(sample))
     # The interval that fits inside ±delta exactly when both one-sided tests reject at 5%.
     _, inner_low, inner_high = (
         float(number) for number in inference.t_interval(sample, confidence=1 - 2 * inference.ALPHA)
@@ -184,6 +187,8 @@ def describe_differences(sample: np.ndarray[Any, np.dtype[np.float64]], delta: f
         "difference_points": mean,
         "low_points": low,
         "high_points": high,
+        "flip_low_points": flip_low,
+        "flip_high_points": flip_high,
         "sd_points": deviation,
         "p": float(inference.sign_flip_p(sample)),
         "probability_better": float(inference.probability_superior(sample)),

@@ -13,6 +13,7 @@ from analysis.inference import (
     mean_below_p,
     prediction_interval,
     probability_superior,
+    sign_flip_interval,
     sign_flip_p,
     smallest_p,
     t_interval,
@@ -24,13 +25,43 @@ STUDIES, SEEDS, ARMS = 2000, 10, 9
 MAIZE = np.array([49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48], dtype=float)
 
 
-@pytest.fixture(scope="module")
-def null_studies():
+def collapse(generator, shape):
+    """Half a point of spread, and one seed in twenty collapses by 80 points."""
+    return generator.normal(0, 0.5, size=shape) - 80 * (generator.random(shape) < 0.05)
+
+
+def contaminate(generator, shape):
+    """Normal, but a tenth has ten times the spread."""
+    return generator.normal(size=shape) * np.where(generator.random(shape) < 0.1, 10, 1)
+
+
+#: Shape of the differences → how they are drawn, and their mean.
+SHAPES = {
+    "normal": (lambda generator, shape: generator.normal(size=shape), 0.0),
+    "t with 3 degrees of freedom": (lambda generator, shape: generator.standard_t(3, size=shape), 0.0),
+    "contaminated normal": (contaminate, 0.0),
+    "exponential": (lambda generator, shape: generator.exponential(size=shape), 1.0),
+    "lognormal": (lambda generator, shape: generator.lognormal(size=shape), np.exp(0.5)),
+    "collapsing": (collapse, -4.0),
+}
+#: What the docstrings of the intervals say they cover.
+STATED = {
+    t_interval: (0.951, 0.960, 0.974, 0.901, 0.840, 0.402),
+    sign_flip_interval: (0.952, 0.952, 0.952, 0.906, 0.847, 0.402),
+}
+
+
+def binomial_error(share):
+    """Three standard errors of a share of the simulated studies."""
+    return 3 * np.sqrt(share * (1 - share) / STUDIES)
+
+
+@pytest.fixture(scope="module", params=["normal", "lognormal", "collapsing"])
+def null_studies(request):
     """Paired differences of nine arms that all equal the baseline, whose own noise they share."""
     generator = np.random.default_rng(20)
-    arms = generator.normal(size=(STUDIES, ARMS, SEEDS))
-    baseline = generator.normal(size=(STUDIES, 1, SEEDS))
-    return arms - baseline
+    draw, _ = SHAPES[request.param]
+    return draw(generator, (STUDIES, ARMS, SEEDS)) - draw(generator, (STUDIES, 1, SEEDS))
 
 
 def test_t_interval_of_the_textbook_maize():
@@ -45,6 +76,66 @@ def test_t_interval_covers_the_truth_95_times_in_100(n):
     sample = np.random.default_rng(n).normal(0.3, 2.0, size=(STUDIES, n))
     _, low, high = t_interval(sample)
     assert 0.93 <= np.mean((low <= 0.3) & (high >= 0.3)) <= 0.97
+
+
+@pytest.mark.parametrize(
+    ("interval", "shape", "stated"),
+    [(interval, *pair) for interval, shares in STATED.items() for pair in zip(SHAPES, shares, strict=True)],
+)
+def test_an_interval_covers_what_its_docstring_states(interval, shape, stated):
+    draw, mean = SHAPES[shape]
+    _, low, high = interval(draw(np.random.default_rng(13), (STUDIES, SEEDS)))
+    covered = np.mean((low <= mean) & (mean <= high))
+    assert covered == pytest.approx(stated, abs=binomial_error(stated))
+    assert f"{stated:.1%}" in interval.__doc__
+    if shape == "normal":
+        assert 0.93 <= covered <= 0.97
+
+
+def enumerated_subset_means(sample):
+    """The mean of every subset that is not empty, sorted, one subset at a time."""
+    places = range(len(sample))
+    subsets = itertools.chain.from_iterable(itertools.combinations(places, size) for size in range(1, len(sample) + 1))
+    return sorted(float(np.mean([sample[place] for place in subset])) for subset in subsets)
+
+
+@pytest.mark.parametrize(("n", "place"), [(6, 1), (8, 6), (10, 25)])
+def test_the_sign_flip_interval_ends_at_hartigans_order_statistics(n, place):
+    sample = np.random.default_rng(n).normal(0.4, 1, size=n)
+    means = enumerated_subset_means(sample)
+    mean, low, high = sign_flip_interval(sample)
+    assert float(mean) == pytest.approx(sample.mean())
+    assert (float(low), float(high)) == pytest.approx((means[place - 1], means[-place]))
+
+
+@pytest.mark.parametrize("n", [5, 6, 7, 10, 12, 14])
+def test_the_sign_flip_interval_excludes_zero_exactly_where_p_is_below_five_percent(n):
+    generator = np.random.default_rng(n)
+    shape = (500, n)
+    whole = generator.integers(-3, 7, size=shape).astype(float)
+    for sample in (generator.normal(0.7, 1, size=shape), generator.exponential(size=shape) - 0.4, whole, whole * 0.1):
+        _, low, high = sign_flip_interval(sample)
+        rejected = sign_flip_p(sample) < ALPHA
+        assert (rejected == ((low > 0) | (high < 0))).all()
+        assert rejected.any() == (n >= 6)
+
+
+@pytest.mark.parametrize("n", [8, 20])
+def test_the_sign_flip_interval_holds_what_the_test_does_not_reject(n):
+    sample = np.random.default_rng(n).normal(3, 2, size=n)
+    _, low, high = (float(number) for number in sign_flip_interval(sample))
+    inside, outside = np.array([low + 1e-6, high - 1e-6]), np.array([low - 1e-6, high + 1e-6])
+    assert (sign_flip_p(sample - inside[:, np.newaxis]) >= ALPHA).all()
+    assert (sign_flip_p(sample - outside[:, np.newaxis]) < ALPHA).all()
+
+
+def test_too_few_differences_leave_the_sign_flip_interval_open():
+    for n in (1, 2, 5):
+        mean, low, high = sign_flip_interval(np.arange(1.0, n + 1))
+        assert (float(mean), float(low), float(high)) == ((n + 1) / 2, -np.inf, np.inf)
+    assert [float(number) for number in sign_flip_interval(np.full(6, 0.5))] == [0.5, 0.5, 0.5]
+    _, low, high = sign_flip_interval(np.arange(1.0, 6.0), confidence=0.9)
+    assert (float(low), float(high)) == (1, 5)
 
 
 def test_t_interval_without_variance_or_spread():
@@ -99,7 +190,8 @@ def test_family_wise_false_positives_stay_below_five_percent(null_studies):
     smallest = np.minimum(1, ARMS * p.min(axis=1))  # Holm's first step decides whether anything is found
     assert smallest[:40] == pytest.approx([holm(family).min() for family in p[:40]])
     assert np.mean(smallest < ALPHA) <= 0.061
-    assert np.mean(p < ALPHA) == pytest.approx(ALPHA, abs=0.01)  # uncorrected, the test is not timid
+    # Uncorrected, the test is not timid; ties of collapses against collapses make it so by a little.
+    assert 0.04 <= np.mean(p < ALPHA) <= 0.06
 
 
 def test_holm_of_a_worked_example():
@@ -143,6 +235,25 @@ def test_equivalence_is_claimed_at_a_true_effect_of_delta_five_times_in_a_hundre
     sample = np.random.default_rng(9).normal(1.0, 0.5, size=(STUDIES, SEEDS))
     claimed = np.mean(equivalence_p(sample, 1.0) < ALPHA)
     assert 0.03 <= claimed <= 0.061
+
+
+@pytest.mark.parametrize(
+    ("shape", "sign", "stated"),
+    [
+        ("t with 3 degrees of freedom", 1, 0.045),
+        ("contaminated normal", 1, 0.031),
+        ("exponential", 1, 0.133),
+        ("lognormal", 1, 0.206),
+        ("collapsing", -1, 0.597),
+    ],
+)
+def test_equivalence_at_delta_is_claimed_as_often_as_its_docstring_states(shape, sign, stated):
+    draw, mean = SHAPES[shape]
+    delta = 4.0
+    scale = 1.0 if shape == "collapsing" else 0.3
+    sample = delta + sign * scale * (draw(np.random.default_rng(15), (STUDIES, SEEDS)) - mean)
+    claimed = np.mean(equivalence_p(sample, delta) < ALPHA)
+    assert claimed == pytest.approx(stated, abs=binomial_error(stated))
 
 
 def test_equivalence_p_is_the_larger_of_two_one_sided_tests():
