@@ -6,6 +6,7 @@ same runs into an MLflow store.
 
 import json
 import math
+import runpy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 from analysis.histories import COLUMNS
 from analysis.load import StudyRecord, add_last_epoch, build_epochs, build_trials
 
+FINAL = runpy.run_path(str(Path(__file__).with_name("synthetic_final.py")))
 #: Evenly spaced, as the fair regime's grid.
 RATES = tuple(10 ** (-5 + 6 * step / 11) for step in range(12))
-SEVERITIES = (0.04, 0.06, 0.08, 0.09, 0.1, 0.2, 0.3, 0.5, 1.0)
 BATCH_SIZE = 100
 
 
@@ -167,15 +168,15 @@ def simulate_confirm(truth: ReportedTruth, regime: str, arm: str, seed: int) -> 
     diverges = (regime, arm, seed) in truth.diverged
     rows = epoch_rows(truth, arm, climb(chance, end, truth.epochs), watched=regime == "stated", diverges=diverges)
     if diverges:
-        return SimulatedRun(regime, "confirm", arm, seed, seed, "diverged", 1e-2, rows, {"test_accuracy": chance})
+        last, final = {"test_accuracy": chance}, {"class_names": [str(label) for label in range(truth.num_classes)]}
+        return SimulatedRun(regime, "confirm", arm, seed, seed, "diverged", 1e-2, rows, last, final)
     last = {f"test_{name}": end - 0.01 for name in ("precision_macro", "recall_macro", "f1_macro", "f1_weighted")}
     last |= {"test_accuracy": end, "test_nll": 1.2 - end, "test_loss": 1.1 - end, "test_ece": 0.02, "test_brier": 0.3}
     last |= {"test_recall_weighted": end, "test_precision_weighted": end}
     last |= {"train_eval_accuracy": end + 0.03, "train_eval_nll": 1.1 - end, "train_eval_loss": 1.0 - end}
-    noise = {"severities": list(SEVERITIES), "accuracy": [end - 0.2 * severity for severity in SEVERITIES]}
-    last["test_corruption_area"] = float(np.trapezoid([0.2 * s for s in (0, *SEVERITIES)], (0, *SEVERITIES)))
+    last["test_corruption_area"] = FINAL["corruption_area"](0.2)
     last |= {name: value_of[arm, seed] for name, value_of in truth.scored.items() if (arm, seed) in value_of}
-    final = {"confusion": confusion(end, truth.num_classes, truth.num_test), "corruptions": {"gaussian_noise": noise}}
+    final = FINAL["final_record"](end, num_classes=truth.num_classes, num_test=truth.num_test)
     return SimulatedRun(regime, "confirm", arm, seed, seed, "completed", 1e-2, rows, last, final)
 
 
@@ -195,19 +196,6 @@ def epoch_rows(
     if diverges:  # a loss that is not finite is not logged
         rows = [*rows[:2], {"val_accuracy": 1 / truth.num_classes, "epoch_seconds": 1.0, "diverged": 1.0}]
     return rows
-
-
-def confusion(accuracy: float, num_classes: int, num_test: int) -> list[list[int]]:
-    """Counts of about that accuracy; every class is taken for its neighbour, the first two classes the most."""
-    per_class = num_test // num_classes
-    counts = np.zeros((num_classes, num_classes), dtype=int)
-    for label in range(num_classes):
-        errors = round((1 - accuracy) * per_class)
-        other = label ^ 1 if (label ^ 1) < num_classes else 0
-        counts[label, label] = per_class - errors
-        counts[label, other] = errors if label < 2 else errors // 2
-        counts[label, (label + 3) % num_classes] += 0 if label < 2 else errors - errors // 2
-    return counts.tolist()
 
 
 def tags_of(truth: ReportedTruth, run: SimulatedRun) -> dict[str, str]:

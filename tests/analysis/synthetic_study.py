@@ -2,6 +2,7 @@
 
 import json
 import math
+import runpy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
+FINAL = runpy.run_path(str(Path(__file__).with_name("synthetic_final.py")))
 RANGES = {"sgd": (1e-3, 1.0), "adam": (1e-5, 1e-1)}
 NUM_CLASSES = 10
+NUM_TEST = 360
 MAX_EPOCHS = 8
 
 
@@ -20,6 +23,9 @@ class Truth:
 
     ``effects`` are differences to the baseline in accuracy points that every seed shows but for ``noise``, an SD in
     points; every arm and seed also moves by a seed effect common to all arms, which pairing removes.
+    ``drops`` are the points that an arm loses at the strongest severity of every corruption, by default 20;
+    ``overconfidence`` is its confidence minus its accuracy in points, by default 2; ``extra_errors`` are images per
+    seed, ``(true, predicted, count)``, that an arm confuses beside those of its accuracy.
     """
 
     name: str = "truth"
@@ -33,6 +39,10 @@ class Truth:
     base_accuracy: float = 0.9
     delta: float = 1.0
     diverged: tuple[tuple[str, int], ...] = ()
+    drops: dict[str, float] = field(default_factory=dict)
+    overconfidence: dict[str, float] = field(default_factory=dict)
+    extra_errors: dict[str, tuple[tuple[int, int, int], ...]] = field(default_factory=dict)
+    class_names: tuple[str, ...] = tuple(str(digit) for digit in range(NUM_CLASSES))
     control: float | None = 0.0
     edge_arm: str | None = None
     no_winner: tuple[str, ...] = ()
@@ -65,9 +75,9 @@ class Truth:
                 "name": "digits",
                 "num_train": 1437,
                 "num_val": 240,
-                "num_test": 360,
+                "num_test": NUM_TEST,
                 "num_classes": NUM_CLASSES,
-                "class_names": [str(digit) for digit in range(NUM_CLASSES)],
+                "class_names": list(self.class_names),
                 "input_shape": [1, 8, 8],
                 "sha256": "c0ffee" * 10 + "feed",
             },
@@ -269,15 +279,34 @@ def write_confirm(writer: Writer, arm: str, config: dict, seed: int) -> None:
         rows = epoch_rows(curve(0.5, 2), diverged=True)
         parameters = config | {"seed": seed}
         writer.write_run(
-            arm, "confirm", number=seed - 1, seed=seed, stop_reason="diverged", parameters=parameters, rows=rows
+            arm,
+            "confirm",
+            number=seed - 1,
+            seed=seed,
+            stop_reason="diverged",
+            parameters=parameters,
+            rows=rows,
+            last={"test_accuracy": 1 / NUM_CLASSES},
+            final={"class_names": list(truth.class_names)},
         )
         return
     write_scored(writer, arm, "confirm", config=config | {"seed": seed}, seed=seed, score=truth.score(arm, seed))
 
 
 def write_scored(writer: Writer, arm: str, phase: str, *, config: dict, seed: int, score: float) -> None:
-    last = {"test_accuracy": score, "test_nll": 1.2 - score, "test_f1_macro": score - 0.01, "test_ece": 0.02}
-    final = {"confusion": np.eye(NUM_CLASSES, dtype=int).tolist(), "class_names": [str(d) for d in range(NUM_CLASSES)]}
+    truth = writer.truth
+    drop, overconfidence = truth.drops.get(arm, 20.0) / 100, truth.overconfidence.get(arm, 2.0) / 100
+    last = {"test_accuracy": score, "test_nll": 1.2 - score, "test_f1_macro": score - 0.01}
+    last |= {"test_ece": abs(overconfidence), "test_corruption_area": FINAL["corruption_area"](drop)}
+    final = FINAL["final_record"](
+        score,
+        num_classes=NUM_CLASSES,
+        num_test=NUM_TEST,
+        drop=drop,
+        overconfidence=overconfidence,
+        extra_errors=truth.extra_errors.get(arm, ()),
+        class_names=truth.class_names,
+    )
     writer.write_run(
         arm,
         phase,
