@@ -22,7 +22,7 @@ def store(tmp_path_factory):
     studies = [
         truth(diverged=(("l1", 3),), edge_arm="hinge"),
         truth(name="searching", state="running", confirm=False, no_winner=("focal",), **quick),
-        truth(name="hostile", effects={"cross_entropy": 0.0, HOSTILE: 1.0}, num_trials=2, seeds=tuple(range(1, 8))),
+        truth(name="hostile", effects={"cross_entropy": 0.0, HOSTILE: 1.0}, num_trials=10, seeds=tuple(range(1, 8))),
         truth(name="one-seed", seeds=(1,), **quick),
         truth(name="bare", write_protocol=False, **quick),
         truth(name="alone", effects={"cross_entropy": 0.0}, num_trials=1),

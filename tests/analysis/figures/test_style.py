@@ -1,14 +1,72 @@
 import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
-from analysis.figures.style import COLOURS, arm_colours, arm_dashes, label, translucent
+from analysis.figures.style import (
+    COLOURS,
+    SYMBOLS,
+    Style,
+    arm_colours,
+    arm_dashes,
+    arm_symbols,
+    build_panels,
+    error_percent,
+    error_window,
+    label,
+    show_accuracies,
+    show_counts,
+    swatch,
+    translucent,
+)
 
 
-def test_ten_arms_have_ten_colours_and_more_arms_differ_in_their_dash():
-    names = [f"arm{number}" for number in range(25)]
-    colours, dashes = arm_colours(names), arm_dashes(names)
+def test_ten_arms_have_ten_colours_and_more_arms_differ_in_their_dash_and_symbol():
+    names = [f"arm{number}" for number in range(40)]
+    colours, dashes, symbols = arm_colours(names), arm_dashes(names), arm_symbols(names)
     assert len(set(list(colours.values())[:10])) == 10
-    assert len({(colours[name], dashes[name]) for name in names}) == 25
+    assert set(list(symbols.values())[:10]) == {SYMBOLS[0]}
+    assert len({(colours[name], dashes[name]) for name in names}) == 40
+    assert len({(colours[name], symbols[name]) for name in names}) == 40
+
+
+def test_swatches_tell_forty_arms_apart():
+    names = [f"arm{number}" for number in range(40)]
+    style = Style(arm_colours(names), arm_dashes(names), arm_symbols(names), "arm0", 1.0)
+    assert len({swatch(name, style) for name in names}) == 40
+    assert all(swatch(name, style).startswith("<svg ") for name in names)
+
+
+def test_accuracies_are_drawn_as_errors_and_a_perfect_one_stays_on_the_axis():
+    window = error_window([0.9, 0.98, 1.0], worst=0.9)
+    assert window[0] >= 10
+    assert 0 < window[1] <= 2
+    assert error_percent(pd.Series([0.9, 0.98, 1.0]), window[1]).tolist() == pytest.approx([10, 2, window[1]])
+
+
+@pytest.mark.parametrize(("accuracies", "worst"), [([0.88, 0.89], 0.87), ([0.1, 0.999], 0.1), ([1.0], 1.0), ([0.0], 0)])
+def test_ticks_of_accuracies_lie_on_the_axis(accuracies, worst):
+    window = error_window(accuracies, worst)
+    figure = show_accuracies(go.Figure(), window)
+    axis = figure.layout.yaxis
+    assert axis.range[0] > axis.range[1]  # more accuracy is higher
+    assert 2 <= len(axis.tickvals) <= 18
+    assert all(window[1] <= tick <= window[0] for tick in axis.tickvals)
+    assert [100 - tick for tick in axis.tickvals] == pytest.approx([float(name) for name in axis.ticktext])
+
+
+def test_counts_from_one_are_on_the_axis():
+    axis = show_counts(go.Figure(), 1, 1).layout.xaxis
+    assert axis.range[0] < 0 < axis.range[1]
+    assert 1 in axis.tickvals
+
+
+def test_every_arm_has_a_panel_of_its_own():
+    names = [f"<arm{number}>" for number in range(9)]
+    figure, cells = build_panels(names, x_title="Epoch", y_title="Accuracy (%)")
+    assert len({(cell["row"], cell["col"]) for cell in cells.values()}) == 9
+    titles = [note.text for note in figure.layout.annotations]
+    assert titles == [*(label(name) for name in names), "Epoch", "Accuracy (%)"]
 
 
 @pytest.mark.parametrize("deficiency", ["deuteranopia", "protanopia", "tritanopia"])
