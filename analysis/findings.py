@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.audit import search_audit
 from analysis.compare import arm_names, arm_table, baseline_of, compare_to_baseline, control_difference
 from analysis.load import StudyRecord
+from analysis.trainability import measure_trainability
 from analysis.verdict import delta_of, verdict
 from search_spaces.reported import FAIR, STATED
 
@@ -22,7 +23,7 @@ class Findings:
         arms: Names in the order of the protocol.
         baseline: The arm that others are compared with; empty if there is no arm.
         delta: The largest difference that does not matter, in accuracy points.
-        table: From ``arm_table``.
+        table: From ``arm_table``, and beside it the columns of ``measure_trainability``.
         comparisons: From ``compare_to_baseline``.
         control: From ``control_difference``.
         audit: From ``search_audit``.
@@ -46,7 +47,8 @@ def find(record: StudyRecord) -> Findings:
     trials = record.trials
     protocol = {**record.protocol, "baseline": baseline_of(trials, record.protocol)}
     baseline, delta = protocol["baseline"], delta_of(protocol)
-    table = arm_table(trials, protocol, record.epochs)
+    trainability = measure_trainability(record, {**protocol, "delta": delta})
+    table = arm_table(trials, protocol, record.epochs).join(trainability, on="arm")
     comparisons = compare_to_baseline(trials, baseline, delta)
     return Findings(
         record=record,

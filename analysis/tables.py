@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import sys
 from collections.abc import Sequence
 
 MISSING = "–"
@@ -39,7 +40,11 @@ def render_table(identifier: str, headings: Sequence[tuple[str, str]], rows: Seq
 
 
 def _sortable(value: float | str) -> str:
-    return value if isinstance(value, str) else "" if math.isnan(value) else repr(float(value))
+    if isinstance(value, str):
+        return value
+    # An infinite value sorts last; JavaScript spells infinity otherwise and cannot subtract it.
+    largest = sys.float_info.max
+    return "" if math.isnan(value) else repr(min(max(float(value), -largest), largest))
 
 
 def number(value: float, form: str) -> Cell:

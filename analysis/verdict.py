@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.inference import ALPHA, smallest_p
+from search_spaces.reported import FAIR
 
 #: Up to this many arms are named in a sentence.
 MAX_NAMED = 3
@@ -33,12 +34,45 @@ def verdict(comparisons: pd.DataFrame, table: pd.DataFrame, protocol: Mapping[st
     twins = comparisons[comparisons["arm"].isin(twins_of(baseline, protocol))]
     judged = comparisons.drop(index=twins.index)
     answer = _answer(judged, baseline, protocol) if len(judged) else f"No other function than {baseline} was confirmed."
-    return f"{answer}{_luck(twins, baseline)}{_diverged(comparisons)}"
+    return f"{answer}{_luck(twins, baseline)}{_diverged(comparisons)}{_beside(comparisons, protocol)}"
 
 
 def twins_of(baseline: str, protocol: Mapping[str, Any]) -> list[str]:
     """Arms that are the baseline under another name, as the study's controls declare."""
     return [str(arm) for arm, like in (protocol.get("controls") or {}).items() if like == baseline]
+
+
+def differs_beside(protocol: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What a reported study's arms differ in from the baseline beside the factor: arm → keys, only where there are any.
+
+    A report sets each arm's values as its own contrast needs them, so that one baseline is no fair rival of all. The
+    learning rate counts where it was not tuned. Empty for a tuned space.
+    """
+    if "report" not in protocol:
+        return {}
+    fixed = {str(arm["name"]): dict(arm.get("fixed") or {}) for arm in protocol.get("arms", [])}
+    base = fixed.get(str(protocol.get("baseline")), {})
+    factor = str(protocol.get("factor"))
+    if factor not in base:
+        return {}
+    tuned = {"optimizer.learning_rate"} if protocol.get("regime") == FAIR else set()
+    found = {}
+    for arm, own in fixed.items():
+        keys = [key for key in own.keys() | base.keys() if own.get(key) != base.get(key)]
+        found[arm] = sorted(key for key in keys if key.partition(".")[0] != factor and key not in tuned)
+    return {arm: keys for arm, keys in found.items() if keys}
+
+
+def _beside(comparisons: pd.DataFrame, protocol: Mapping[str, Any]) -> str:
+    beside = {arm: keys for arm, keys in differs_beside(protocol).items() if arm in set(comparisons["arm"])}
+    if not beside:
+        return ""
+    keys = sorted({key for keys in beside.values() for key in keys})
+    return (
+        f" {len(beside)} of {count(len(comparisons), 'arm')} {_verb(len(beside), 'differ')} from"
+        f" {protocol.get('baseline')} in more than the {protocol.get('factor')} ({', '.join(keys)}), so what is said"
+        " here is not the report's own contrast: that stands in the table of claims."
+    )
 
 
 def _answer(comparisons: pd.DataFrame, baseline: str, protocol: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from analysis.compare import COMPARISON_COLUMNS
-from analysis.verdict import verdict
+from analysis.verdict import differs_beside, verdict
 
 PROTOCOL = {"baseline": "ce", "delta": 1.0}
 ORDINARY = {
@@ -94,6 +94,38 @@ def test_the_baseline_under_another_name_is_no_finding_but_the_measure_of_luck()
         "No other function than ce was confirmed. kl is"
     )
     assert "kl is worse" in say(comparisons(kl=WORSE), controls={"kl": "other"})
+
+
+def reported(*, regime="fair", **arms):
+    fixed = {"loss": "cross_entropy", "activation": "tanh", "epochs": 10, "optimizer.learning_rate": 0.01}
+    specs = [{"name": arm, "fixed": fixed | change} for arm, change in ({"ce": {}} | arms).items()]
+    return PROTOCOL | {"report": "003", "factor": "loss", "regime": regime, "arms": specs}
+
+
+def test_an_arm_of_a_report_that_differs_in_more_than_the_factor_is_named_by_what():
+    arms = {"focal": {"loss": "focal", "loss.gamma": 2}, "long": {"epochs": 50}, "fast": {"optimizer.learning_rate": 1}}
+    assert differs_beside(reported(**arms)) == {"long": ["epochs"]}
+    assert differs_beside(reported(regime="stated", **arms)) == {
+        "long": ["epochs"],
+        "fast": ["optimizer.learning_rate"],
+    }
+    assert differs_beside({"arms": reported(**arms)["arms"], "baseline": "ce", "factor": "loss"}) == {}
+    assert differs_beside(reported(**arms) | {"factor": "setting"}) == {}
+
+
+def test_the_verdict_on_a_report_says_that_one_baseline_is_no_fair_rival_of_all():
+    protocol = reported(focal={"loss": "focal"}, long={"epochs": 50}, relu={"activation": "relu"})
+    frame = comparisons(focal=BETTER, long={}, relu={})
+    sentence = verdict(frame, table("ce", *frame["arm"]), protocol)
+    assert sentence.startswith("focal beats ce")
+    assert sentence.endswith(
+        "2 of 3 arms differ from ce in more than the loss (activation, epochs), so what is said here is not the"
+        " report's own contrast: that stands in the table of claims."
+    )
+    one = comparisons(focal=BETTER, long={})
+    assert "1 of 2 arms differs from ce" in verdict(one, table("ce", *one["arm"]), protocol)
+    none = comparisons(focal=BETTER)
+    assert "contrast" not in verdict(none, table("ce", *none["arm"]), protocol)
 
 
 def test_diverged_seeds_are_mentioned():

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from analysis.figures.table import FIGURES
@@ -15,6 +18,8 @@ from tests.needs import need_browser
 
 SYNTHETIC = runpy.run_path(str(Path(__file__).parents[1] / "analysis" / "synthetic_study.py"))
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+#: What plotly draws data as: points and lines, bars, cells.
+MARKS = ".scatterlayer .trace path, .barlayer .point path, .heatmaplayer image, .heatmaplayer .hm"
 HOSTILE = "<script>window.broken = true</script><img src=x onerror='window.broken = true'>&lt;b&gt;"
 
 
@@ -61,8 +66,8 @@ def test_the_page_has_no_console_error_and_asks_for_nothing(browser):
 def test_each_figure_is_drawn(browser, name):
     drawing = browser.find_element(By.ID, f"figure-{name}")
     assert drawing.find_elements(By.CSS_SELECTOR, ".main-svg")
-    assert drawing.find_elements(By.CSS_SELECTOR, ".scatterlayer .trace path")
-    assert drawing.rect["height"] > 150
+    assert drawing.find_elements(By.CSS_SELECTOR, MARKS)
+    assert drawing.rect["height"] > 120
     assert drawing.rect["width"] > 600
 
 
@@ -88,14 +93,87 @@ def test_no_button_sends_a_chart_away(browser):
     assert not any("hare" in str(title) or "loud" in str(title) for title in titles)
 
 
-def test_a_hover_shows_the_configuration_of_a_trial(browser):
-    browser.execute_script("Plotly.Fx.hover('figure-learning_rate', [{curveNumber: 0, pointNumber: 1}], 'xy')")
-    WebDriverWait(browser, 10).until(
-        lambda page: page.find_elements(By.CSS_SELECTOR, "#figure-learning_rate .hovertext")
-    )
-    text = browser.find_element(By.CSS_SELECTOR, "#figure-learning_rate .hovertext").text
-    assert "batch_size = 64" in text
-    assert "cross_entropy" in text
+def point_of(browser, name, curve, place):
+    """Where on the screen plotly has drawn a point, and the run it stands for."""
+    plot = browser.find_element(By.ID, f"figure-{name}")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", plot)
+    script = """
+        const [plot, curve, place] = arguments;
+        const trace = plot.data[curve], x = plot._fullLayout[(trace.xaxis || "x").replace("x", "xaxis")];
+        const y = plot._fullLayout[(trace.yaxis || "y").replace("y", "yaxis")], box = plot.getBoundingClientRect();
+        const point = plot.calcdata[curve][place];
+        return [box.left + x._offset + x.c2p(point.x), box.top + y._offset + y.c2p(point.y), trace.customdata[place]];
+    """
+    return browser.execute_script(script, plot, curve, place)
+
+
+def move_to(browser, across, down):
+    actions = ActionBuilder(browser, duration=50)
+    # Two moves: plotly looks at the second only once the first has reached the drawing.
+    actions.pointer_action.move_to_location(int(across) + 3, int(down) + 3)
+    actions.pointer_action.move_to_location(round(across), round(down))
+    actions.perform()
+
+
+def wait_for(browser, selector):
+    return WebDriverWait(browser, 20).until(lambda page: page.find_elements(By.CSS_SELECTOR, selector))[0]
+
+
+@pytest.mark.parametrize(("name", "curve"), [("learning_rate", 0), ("parallel", -2)])
+def test_a_mouse_over_a_trial_shows_its_configuration_and_a_click_keeps_it(browser, name, curve):
+    traces = browser.execute_script(f"return document.getElementById('figure-{name}').data.length")
+    across, down, run = point_of(browser, name, curve % traces, 1)
+    move_to(browser, across, down)
+    text = wait_for(browser, f"#figure-{name} .hovertext").text
+    assert "trial" in text
+    assert "optimizer.learning_rate = " in text
+    ActionChains(browser).click().perform()
+    panel = wait_for(browser, f"#section-{name} .pinned")
+    held = browser.execute_script("return JSON.parse(document.getElementById('trials-data').textContent)")
+    row = dict(zip(held["columns"], held["trials"][run], strict=True))
+    facts = panel.find_elements(By.CSS_SELECTOR, "dl > *")
+    shown = {key.text: value.text for key, value in zip(facts[::2], facts[1::2], strict=True)}
+    assert shown["optimizer.learning_rate"] == str(row["optimizer.learning_rate"])
+    assert shown["batch_size"] == "64"
+    assert panel.find_element(By.TAG_NAME, "strong").text.split() == f"{row['arm']}, {row['trial']}".split()
+    link = panel.find_element(By.TAG_NAME, "a")
+    assert link.get_attribute("href") == held["link"] + run == link.text
+    assert link.get_attribute("href").startswith("http://127.0.0.1:5000/#/experiments/1/runs/")
+    assert (link.get_attribute("target"), link.get_attribute("rel")) == ("_blank", "noopener noreferrer")
+    assert "mlflow ui --backend-store-uri 'sqlite:///" in panel.text
+    panel.find_element(By.TAG_NAME, "button").click()
+    assert not browser.find_elements(By.CSS_SELECTOR, ".pinned")
+
+
+def test_a_second_click_replaces_what_the_first_kept(browser):
+    for place in (0, 2):
+        across, down, run = point_of(browser, "learning_rate", 0, place)
+        move_to(browser, across, down)
+        wait_for(browser, "#figure-learning_rate .hovertext")
+        ActionChains(browser).click().perform()
+        WebDriverWait(browser, 20).until(lambda page: run in page.find_element(By.CSS_SELECTOR, ".pinned a").text)  # noqa: B023
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".pinned")) == 1
+    browser.find_element(By.CSS_SELECTOR, ".pinned button").click()
+
+
+def test_a_list_of_all_trials_opens_by_keyboard_and_leads_to_their_runs(browser):
+    held = browser.execute_script("return JSON.parse(document.getElementById('trials-data').textContent)")
+    summary = browser.find_element(By.CSS_SELECTOR, "#trials summary")
+    summary.send_keys(Keys.ENTER)
+    wait_for(browser, "#trials-table tbody tr")
+    links = browser.find_elements(By.CSS_SELECTOR, "#trials-table tbody a")
+    assert {link.get_attribute("href") for link in links} == {held["link"] + run for run in held["trials"]}
+    heading = browser.find_element(By.CSS_SELECTOR, "#trials-table th:nth-child(6) button")
+    heading.click()
+    shown = [float(text) for text in column(browser, "trials-table", 6) if text != "–"]
+    assert shown == sorted(shown)
+    assert any(text.startswith(HOSTILE[:30]) for text in column(browser, "trials-table", 1))
+
+
+def test_nothing_that_was_opened_broke_or_ran_a_name(browser):
+    assert not browser.execute_script("return window.broken === true")
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    assert browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)") == []
 
 
 def test_the_arm_table_sorts_both_ways(browser):
