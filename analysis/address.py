@@ -23,6 +23,11 @@ def resolve_tracking_uri(tracking_uri: str | None = None) -> str:
     return uri if ":" in uri or uri == "databricks" else Path(uri).absolute().as_uri()
 
 
+def is_server(tracking_uri: str) -> bool:
+    """Whether a tracking server is asked, rather than a database or a folder."""
+    return tracking_uri.startswith(("http://", "https://"))
+
+
 def redact(text: str) -> str:
     """A text without the passwords of the addresses in it, for messages and pages."""
     return PASSWORD.sub(r"\1:***@", text)
@@ -30,6 +35,6 @@ def redact(text: str) -> str:
 
 def mlflow_command(tracking_uri: str) -> str:
     """How to look at the record."""
-    if tracking_uri.startswith(("http://", "https://")):
+    if is_server(tracking_uri):
         return f"open {redact(tracking_uri)}"
     return f"mlflow ui --backend-store-uri '{redact(tracking_uri)}'"

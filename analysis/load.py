@@ -6,23 +6,20 @@ step = epoch. Looking never writes: a store that is not there stays away, an emp
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
-from analysis.address import redact, resolve_tracking_uri
+from analysis.address import is_server, redact, resolve_tracking_uri
+from analysis.artifacts import read_artifact, read_json, read_json_of_each
+from analysis.epochs_file import FILE_NAME, read_histories
 from analysis.histories import load_histories
+from analysis.plain import plain
 from analysis.store import check_store, one_line
 from trainables.config import InputError, Scalar
 
@@ -87,8 +84,7 @@ def load_study(
     Args:
         name: The study's name; of several parents of one name the newest is taken.
         tracking_uri: Default: ``MLFLOW_TRACKING_URI``, else ``mlflow.db`` in the working directory.
-        metrics: Metrics whose history is read into ``epochs``; all by default. A server sends some 40,000 values a
-            second, so a report names what it draws.
+        metrics: Metrics whose history is read into ``epochs``; all by default.
         finals: Whether ``final.json`` is read.
 
     Raises:
@@ -102,25 +98,20 @@ def load_study(
         children = list(
             _search(client, [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
         )
-        runs_of: dict[str, list[str]] = {}
-        for run in children:
-            for key in run.data.metrics:
-                if metrics is None or key in metrics:
-                    runs_of.setdefault(key, []).append(run.info.run_id)
         trials = build_trials(children)
-        epochs = build_epochs(load_histories(uri, runs_of), trials)
+        epochs = _load_epochs(uri, parent, children, trials, metrics)
         return StudyRecord(
             name=name,
             run_id=parent.info.run_id,
             experiment_id=parent.info.experiment_id,
             tracking_uri=uri,
             tags=dict(parent.data.tags),
-            protocol=_read_artifact(client, parent, "study.json") or {},
+            protocol=read_json(uri, parent, "study.json") or {},
             trials=add_last_epoch(trials, epochs),
             epochs=epochs,
-            finals=_read_artifacts(client, _confirmed(children), "final.json") if finals else {},
-            identities=_read_artifact(client, parent, "identities.json") or {},
-            diagnostics=_read_artifact(client, parent, "diagnostics.json") or {},
+            finals=read_json_of_each(uri, _confirmed(children), "final.json") if finals else {},
+            identities=read_json(uri, parent, "identities.json") or {},
+            diagnostics=read_json(uri, parent, "diagnostics.json") or {},
         )
 
 
@@ -133,8 +124,7 @@ def load_protocol(name: str, *, tracking_uri: str | None = None) -> dict[str, An
     uri = resolve_tracking_uri(tracking_uri)
     check_store(uri)
     with one_line(uri):
-        client = MlflowClient(uri)
-        return _read_artifact(client, _find_parent(client, name, uri), "study.json") or {}
+        return read_json(uri, _find_parent(MlflowClient(uri), name, uri), "study.json") or {}
 
 
 def _search(client: MlflowClient, experiment_ids: Sequence[str], condition: str) -> Iterator[Run]:
@@ -181,7 +171,7 @@ def _find_parent(client: MlflowClient, name: str, uri: str) -> Run:
     for run in parents:
         if run.data.tags.get("study") == name:
             return run
-    known = list(dict.fromkeys(run.data.tags.get("study", run.info.run_name) for run in parents))
+    known = list(dict.fromkeys(plain(run.data.tags.get("study", run.info.run_name)) for run in parents))
     choices = f"on record, newest first: {', '.join(known[:10])}" if known else "no study is on record"
     more = f" and {len(known) - 10} more" if len(known) > 10 else ""  # noqa: PLR2004 - a line, not a page
     raise InputError(f"Unknown study {name!r} in {redact(uri)}; {choices}{more}.")
@@ -233,15 +223,35 @@ def build_trials(children: Sequence[Run]) -> pd.DataFrame:
     return frame[[*TRIAL_COLUMNS, *others]].sort_values(["phase", "arm", "number", "start"], ignore_index=True)
 
 
+def _load_epochs(
+    uri: str, parent: Run, children: Sequence[Run], trials: pd.DataFrame, metrics: Collection[str] | None
+) -> pd.DataFrame:
+    """From the file that the study's run carries where a server agrees with it; else value by value."""
+    if is_server(uri):
+        held = read_histories(read_artifact(uri, parent, FILE_NAME), children, metrics)
+        if held is not None:
+            return add_trial_keys(held, trials)
+    runs_of: dict[str, list[str]] = {}
+    for run in children:
+        for key in run.data.metrics:
+            if metrics is None or key in metrics:
+                runs_of.setdefault(key, []).append(run.info.run_id)
+    return build_epochs(load_histories(uri, runs_of), trials)
+
+
 def build_epochs(histories: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """One row per run and epoch, from one row per value."""
     keys = ["run_id", "epoch"]
     wide = histories.pivot(index=keys, columns="metric", values="value")  # noqa: PD010 - one value per cell, none to pool
     logged_at = pd.to_datetime(histories.groupby(keys)["logged_at"].max(), unit="ms", utc=True)
-    frame = wide.assign(logged_at=logged_at).reset_index().rename_axis(columns=None)
-    frame = frame.merge(trials[["run_id", "arm", "phase", "seed", "trial_id"]], on="run_id")
-    others = [column for column in frame.columns if column not in EPOCH_COLUMNS]
-    return frame[[*EPOCH_COLUMNS, *others]].sort_values(keys, ignore_index=True)
+    return add_trial_keys(wide.assign(logged_at=logged_at).reset_index().rename_axis(columns=None), trials)
+
+
+def add_trial_keys(wide: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """The epochs of known trials with what names the trial, in order."""
+    frame = wide.merge(trials[["run_id", "arm", "phase", "seed", "trial_id"]], on="run_id")
+    others = sorted(column for column in frame.columns if column not in EPOCH_COLUMNS)
+    return frame[[*EPOCH_COLUMNS, *others]].sort_values(["run_id", "epoch"], ignore_index=True)
 
 
 def add_last_epoch(trials: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
@@ -265,25 +275,3 @@ def numbers(frame: pd.DataFrame, column: str) -> pd.Series[float]:
 
 def _confirmed(children: Sequence[Run]) -> list[Run]:
     return [run for run in children if run.data.tags.get("phase") in {"confirm", "control"}]
-
-
-def _read_artifacts(client: MlflowClient, runs: Sequence[Run], name: str) -> dict[str, dict[str, Any]]:
-    """The JSON artifact ``name`` of each run that has it."""
-    with ThreadPoolExecutor(8) as pool:
-        contents = pool.map(lambda run: _read_artifact(client, run, name), runs)
-        return {run.info.run_id: content for run, content in zip(runs, contents, strict=True) if content is not None}
-
-
-def _read_artifact(client: MlflowClient, run: Run, name: str) -> dict[str, Any] | None:
-    address = urlsplit(run.info.artifact_uri)
-    try:
-        if address.scheme in {"", "file"}:
-            folder = unquote(address.path) if address.scheme else run.info.artifact_uri
-            text = (Path(folder) / name).read_text(encoding="utf-8")
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                text = Path(client.download_artifacts(run.info.run_id, name, folder)).read_text(encoding="utf-8")
-        content = json.loads(text)
-    except (OSError, MlflowException, ValueError):  # an interrupted run has none yet
-        return None
-    return content if isinstance(content, dict) else None

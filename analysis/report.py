@@ -1,7 +1,8 @@
 """The answer on a page: ``python -m analysis.report --study NAME``.
 
-Built from MLflow alone. Writes ``report.html`` (opens anywhere, needs no network), ``arms.csv`` and
-``comparisons.csv``.
+Built from MLflow alone. Writes ``report.html`` (opens anywhere, needs no network), ``arms.csv``, ``comparisons.csv``
+and ``epochs.parquet``; or prints the same as text, Markdown or JSON and writes nothing. ``docs/report.md`` describes
+the files.
 """
 
 from __future__ import annotations
@@ -15,20 +16,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from analysis.compare import POINTS
+from analysis import terminal
+from analysis.epochs_file import FILE_NAME, to_parquet
 from analysis.findings import Findings, find
-from analysis.load import load_protocol, load_study
-from analysis.measures import METRICS as CURVES
+from analysis.load import StudyRecord, load_protocol, load_study
+from analysis.measures import METRICS
 from analysis.page import build_page
+from analysis.plain import needs_ascii, plain, to_ascii
 from analysis.reported import ReportedPart
 from trainables.config import InputError
 
-#: Histories that the page draws; the rest stay in MLflow, since reading all of them is most of a report's time.
-METRICS = ("val_accuracy", "epoch_seconds")
-TEXT_WIDTH = 120
-MISSING = "-"
+#: What can be printed beside the page, and the name of its file.
+PRINTED = {"text": "report.txt", "markdown": "report.md", "json": "report.json"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,9 @@ class Report:
         path: The page.
         verdict: Its answer.
         text: The arm table as plain text, at most 120 columns wide.
-        tables: The files beside the page: arms and comparisons as CSV; of a reported study its claims and seeds too.
+        tables: The files beside the page: arms and comparisons as CSV, all epochs as Parquet; of a reported study its
+            claims and seeds too.
+        findings: What all of it was made from.
         claims: A reported study's claims as plain text; empty for any other.
     """
 
@@ -47,6 +48,7 @@ class Report:
     verdict: str
     text: str
     tables: tuple[Path, ...]
+    findings: Findings
     claims: str = ""
 
 
@@ -61,21 +63,44 @@ def build_report(study: str, *, tracking_uri: str | None = None, output: Path | 
     Raises:
         InputError: If the study cannot be read or the folder cannot be written.
     """
-    is_reported = "report" in load_protocol(study, tracking_uri=tracking_uri)
-    metrics = CURVES if is_reported else METRICS
-    record = load_study(study, tracking_uri=tracking_uri, metrics=metrics, finals=is_reported)
-    findings = find(record)
-    reported = ReportedPart.of(record) if is_reported else None
+    record = load_study(study, tracking_uri=tracking_uri)
+    findings, reported = _find(record)
     folder = Path(output) if output is not None else Path("reports") / folder_name(study)
-    contents = {
+    contents: dict[str, str | bytes] = {
         "report.html": build_page(findings, reported),
         "arms.csv": findings.table.to_csv(index=False),
         "comparisons.csv": findings.comparisons.to_csv(index=False),
+        FILE_NAME: to_parquet(record.epochs, record.trials),
         **(reported.files if reported else {}),
     }
     paths = [write_file(folder / name, content) for name, content in contents.items()]
     text = reported.text if reported else ""
-    return Report(paths[0], findings.verdict, format_table(findings), tuple(paths[1:]), text)
+    return Report(paths[0], findings.verdict, terminal.format_table(findings), tuple(paths[1:]), findings, text)
+
+
+def print_report(study: str, form: str, *, tracking_uri: str | None = None, ascii_only: bool = False) -> str:
+    """A study's report as text.
+
+    Args:
+        study: The study's name.
+        form: One of ``PRINTED``.
+        tracking_uri: As in :func:`build_report`.
+        ascii_only: Whether whoever reads it can show ASCII only.
+
+    Raises:
+        InputError: If the study cannot be read.
+    """
+    # Only a reported study's measures are worked out from the confusions in final.json.
+    is_reported = "report" in load_protocol(study, tracking_uri=tracking_uri)
+    findings, reported = _find(load_study(study, tracking_uri=tracking_uri, metrics=METRICS, finals=is_reported))
+    if form == "json":
+        return terminal.as_json(findings, reported)
+    view = terminal.as_text if form == "text" else terminal.as_markdown
+    return view(findings, reported, ascii_only=ascii_only)
+
+
+def _find(record: StudyRecord) -> tuple[Findings, ReportedPart | None]:
+    return find(record), ReportedPart.of(record) if "report" in record.protocol else None
 
 
 def folder_name(study: str) -> str:
@@ -83,8 +108,8 @@ def folder_name(study: str) -> str:
     return re.sub(r"[^\w.\-]", "_", study).strip(".") or "study"
 
 
-def write_file(path: Path, content: str) -> Path:
-    """Write a file at once: whoever opens it sees the old one or the new one.
+def write_file(path: Path, content: str | bytes) -> Path:
+    """Write a file, text as UTF-8, at once: whoever opens it sees the old one or the new one.
 
     Raises:
         InputError: If that is not possible.
@@ -94,8 +119,8 @@ def write_file(path: Path, content: str) -> Path:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         temporary = Path(name)
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(content)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
             temporary.chmod(0o644)  # mkstemp makes it the owner's alone
             temporary.replace(path)
         finally:
@@ -105,63 +130,11 @@ def write_file(path: Path, content: str) -> Path:
     return path.absolute()
 
 
-def format_table(findings: Findings) -> str:
-    """The arm table for a terminal: aligned, plain characters, at most 120 columns."""
-    header = ["arm", "accuracy %", "95% CI", "diff", "95% CI", "Holm p", "NLL", "s/epoch", "n"]
-    comparisons = {str(row["arm"]): row for row in findings.comparisons.to_dict("records")}
-    lines = [header]
-    for row in findings.table.to_dict("records"):
-        arm = str(row["arm"])
-        cells = [
-            arm,
-            _cell(row["accuracy"] * POINTS),
-            _interval(row["accuracy_low"] * POINTS, row["accuracy_high"] * POINTS),
-        ]
-        if arm in comparisons:
-            other = comparisons[arm]
-            cells += [
-                _cell(other["difference_points"], "+.2f"),
-                _interval(other["low_points"], other["high_points"], "+.2f"),
-            ]
-            cells.append(_cell(other["p_holm"], ".3f"))
-        else:
-            cells += ["baseline" if arm == findings.baseline else MISSING, "", ""]
-        flag = "*" if row["num_diverged"] else ""
-        lines.append(
-            [*cells, _cell(row["nll"], ".3f"), _cell(row["epoch_seconds"], ".3g"), f"{row['num_seeds']}{flag}"]
-        )
-    widths = [max(len(line[column]) for line in lines) for column in range(1, len(header))]
-    first = min(max(len(line[0]) for line in lines), TEXT_WIDTH - sum(widths) - 2 * len(widths))
-    text = [
-        "  ".join(
-            [_shorten(line[0], first), *(cell.rjust(width) for cell, width in zip(line[1:], widths, strict=True))]
-        ).rstrip()
-        for line in lines
-    ]
-    text.insert(1, "-" * max(map(len, text)))
-    if findings.table["num_diverged"].any():
-        text.append("* a seed diverged and counts with chance accuracy")
-    return "\n".join(text)
-
-
-def _cell(value: float, form: str = ".2f") -> str:
-    return format(value, form) if np.isfinite(value) else MISSING
-
-
-def _interval(low: float, high: float, form: str = ".2f") -> str:
-    return f"[{low:{form}}, {high:{form}}]" if np.isfinite(low) else MISSING
-
-
-def _shorten(name: str, width: int) -> str:
-    plain = name.encode("ascii", "replace").decode()
-    return plain.ljust(width) if len(plain) <= width else f"{plain[: width - 2]}.."
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m analysis.report",
-        description="Write a study's report from its MLflow record: report.html, arms.csv and comparisons.csv.",
+        description="Write a study's report from its MLflow record, or print it.",
     )
     parser.add_argument("--study", required=True, metavar="NAME", help="the study's name, as given to study.launch")
     parser.add_argument(
@@ -169,12 +142,17 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="URI",
         help="where MLflow keeps the record (default: MLFLOW_TRACKING_URI, else mlflow.db in this folder)",
     )
-    parser.add_argument("--output", metavar="DIR", help="folder to write to (default: reports/NAME)")
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help=f"folder to write to (default for html: reports/NAME); for the others {', '.join(PRINTED.values())} in it",
+    )
     parser.add_argument(
         "--format",
-        choices=("html", "text"),
+        choices=("html", *PRINTED),
         default="html",
-        help="html writes the files; text prints the arm table and writes nothing (default: html)",
+        help="html writes the page and its tables; the others are printed, and written only with --output "
+        "(default: html)",
     )
     return parser
 
@@ -182,16 +160,22 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 if the report stands, 2 if the input breaks a rule."""
     options = build_parser().parse_args(argv)
+    ascii_only = needs_ascii(sys.stdout)
     try:
-        if options.format == "text":
-            findings = find(load_study(options.study, tracking_uri=options.tracking_uri, metrics=METRICS, finals=False))
-            print(f"{format_table(findings)}\n\n{findings.verdict}")  # noqa: T201 - the answer
-            return 0
-        report = build_report(options.study, tracking_uri=options.tracking_uri, output=options.output)
+        if options.format == "html":
+            report = build_report(options.study, tracking_uri=options.tracking_uri, output=options.output)
+            answer = f"{plain(report.verdict)}\n{plain(report.path)}\n"
+        else:
+            to_file = options.output is not None
+            answer = print_report(
+                options.study, options.format, tracking_uri=options.tracking_uri, ascii_only=ascii_only and not to_file
+            )
+            if to_file:
+                answer = f"{plain(write_file(Path(options.output) / PRINTED[options.format], answer))}\n"
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - one line, no traceback
+        print(f"error: {plain(error)}", file=sys.stderr)  # noqa: T201 - one line, no traceback
         return 2
-    print(f"{report.verdict}\n{report.path}")  # noqa: T201 - the answer
+    sys.stdout.write(to_ascii(answer) if ascii_only else answer)
     return 0
 
 

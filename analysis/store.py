@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import socket
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.utils import create_sqlalchemy_engine
+from mlflow.store.tracking.dbmodels.models import Base
 from mlflow.tracking._tracking_service.utils import _get_store
 from mlflow.utils.rest_utils import http_request
+from sqlalchemy import inspect
 from sqlalchemy.exc import SQLAlchemyError
 
 from analysis.address import redact
@@ -34,8 +37,12 @@ def check_store(uri: str) -> None:
         _check_server(uri)
     elif address.scheme.split("+")[0] in DATABASE_PORTS and address.hostname:
         port = address.port or DATABASE_PORTS[address.scheme.split("+")[0]]
-        with one_line(uri), socket.create_connection((address.hostname, port), timeout=PROBE_SECONDS):
-            pass
+        with one_line(uri):
+            with socket.create_connection((address.hostname, port), timeout=PROBE_SECONDS):
+                pass
+            engine = create_sqlalchemy_engine(uri)
+            _check_tables(inspect(engine).get_table_names(), uri)
+            engine.dispose()
     elif address.scheme in {"", "file"} and not (folder := Path(unquote(address.path))).is_dir():
         hint = f"; a database is written sqlite:///{folder}" if folder.is_file() else ""
         raise InputError(f"No MLflow record at {uri!r}: not a folder{hint}.")
@@ -48,11 +55,21 @@ def _check_sqlite(path: Path, uri: str) -> None:
     try:
         # Read-write, so that SQLite may undo the unfinished write of a process that was killed; it creates nothing.
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as connection:
-            found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone()
+            found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
     except sqlite3.Error as error:
         raise InputError(f"No MLflow record at {uri!r}: {error}.") from error
-    if not found:
-        raise InputError(f"No MLflow record at {uri!r}: the database holds no experiments.")
+    _check_tables([name for (name,) in found], uri)
+
+
+def _check_tables(found: Collection[str], uri: str) -> None:
+    # MLflow gives a database that lacks a table all that are missing and upgrades the rest, merely by opening it.
+    if "experiments" not in found:
+        raise InputError(f"No MLflow record at {redact(uri)!r}: the database holds no experiments.")
+    if not set(Base.metadata.tables) <= set(found):
+        raise InputError(
+            f"The MLflow record at {redact(uri)!r} was written by an older MLflow; back it up, then run "
+            f"`mlflow db upgrade {redact(uri)}`."
+        )
 
 
 def _check_server(uri: str) -> None:
@@ -73,6 +90,12 @@ def _check_server(uri: str) -> None:
         raise InputError(f"The MLflow server at {redact(uri)!r} does not answer; is it running?") from error
     if not response.ok:
         raise InputError(f"The MLflow server at {redact(uri)!r} answers {response.status_code}; is it MLflow?")
+    try:
+        known = isinstance(response.json(), dict)
+    except ValueError:
+        known = False
+    if not known:
+        raise InputError(f"The server at {redact(uri)!r} does not answer as MLflow does; is it MLflow?")
 
 
 @contextmanager

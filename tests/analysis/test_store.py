@@ -1,6 +1,9 @@
+import hashlib
 import socket
 import sqlite3
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from mlflow import MlflowClient
@@ -53,3 +56,66 @@ def test_a_server_that_is_down_is_one_line_within_seconds():
         assert "\n" not in str(caught.value)
         assert "secret" not in str(caught.value)
     assert time.monotonic() - began < 5
+
+
+def write_old_store(uri):
+    """The tables of an MLflow of 2019, made by MLflow's own migrations."""
+    import sqlalchemy
+    from alembic import command
+    from mlflow.store.db.utils import _get_alembic_config
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+
+    engine = sqlalchemy.create_engine(uri)
+    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        config = _get_alembic_config(uri)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "451aebb31d03")
+    engine.dispose()
+
+
+def test_the_store_of_an_older_mlflow_is_named_and_not_upgraded_by_looking(tmp_path):
+    path = tmp_path / "mlflow.db"
+    uri = f"sqlite:///{path}"
+    write_old_store(uri)
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(InputError, match=r"older MLflow; back it up, then run `mlflow db upgrade sqlite:///") as caught:
+        load_study("any", tracking_uri=uri)
+    assert "\n" not in str(caught.value)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def answer_with(status, body):
+    """A server that gives every request the same answer."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET  # noqa: N815 - the name that http.server calls
+
+        def log_message(self, *_):
+            pass
+
+    return ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "says"),
+    [
+        (500, b"oops", "answers 500"),
+        (404, b"no such page", "answers 404"),
+        (200, b"<html>some other site</html>", "is it MLflow"),
+        (200, b"[1, 2]", "is it MLflow"),
+    ],
+)
+def test_a_server_that_is_no_mlflow_or_broken_is_one_line(status, body, says):
+    with answer_with(status, body) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(InputError, match=says) as caught:
+            load_study("any", tracking_uri=f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+    assert "\n" not in str(caught.value)

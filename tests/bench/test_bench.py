@@ -2,6 +2,7 @@
 
 import os
 import resource
+import time
 import types
 
 import numpy as np
@@ -9,7 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
-from bench import overhead, run
+from analysis.load import load_study
+from bench import large_study, overhead, run
 from bench.epoch import CONVNET, MLP, build_bare, build_dataloader, build_ours, open_fashion_mnist
 from bench.measure import Figure, Measurement, Result, alternate, compare
 from bench.studies import launch, peak_resident_bytes
@@ -277,5 +279,36 @@ def test_an_unknown_benchmark_is_refused_with_the_choices(capsys):
         run.main(["speed"])
     assert caught.value.code == 2
     assert (
-        "unknown benchmark 'speed'; choose from epoch, overhead, start, memory, full, stated" in capsys.readouterr().err
+        "unknown benchmark 'speed'; choose from epoch, overhead, start, memory, full, stated, report"
+        in capsys.readouterr().err
     )
+
+
+def test_the_large_study_has_a_thousand_trials_of_forty_epochs_and_twenty_metrics():
+    trials = large_study.plan_trials(1.0)
+    assert len(trials) == len({trial.key for trial in trials}) == 1000
+    assert len(large_study.METRICS) == len(set(large_study.METRICS)) == 20
+    assert len(large_study.draw_histories(trials[0])["val_f1_macro"]) == 40
+
+
+def test_a_part_of_the_large_study_loads_as_a_launched_one_would(tmp_path):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    num_values = large_study.write_large_study(uri, tmp_path / "artifacts", share=0.02)
+    record = load_study(large_study.NAME, tracking_uri=uri)
+    assert record.trials.groupby("phase").size().to_dict() == {"confirm": 20, "control": 2, "search": 20}
+    assert int(record.epochs.drop(columns=list(record.epochs.columns[:7])).notna().sum().sum()) == num_values
+    assert len(record.epochs) == 42 * 40
+    assert set(record.finals) == set(record.trials.query("phase != 'search'")["run_id"])
+    confirm = record.trials.query("phase == 'confirm' and arm == 'loss_3' and seed == 2").iloc[0]
+    drawn = next(trial for trial in large_study.plan_trials(0.02) if trial.key == confirm["trial_id"])
+    assert confirm["test_accuracy"] == large_study.draw_histories(drawn)["val_accuracy"][-1]
+    assert record.protocol["baseline"] == "loss_0"
+
+
+def test_processor_time_of_a_group_is_that_of_its_processes():
+    from bench.report import group_seconds
+
+    own = group_seconds(os.getpgid(0))
+    assert own >= time.process_time() * 0.9  # this process is one of the group
+    assert group_seconds(None) == 0
+    assert group_seconds(2**22 + 1) == 0
