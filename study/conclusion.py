@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
+import shlex
 import shutil
 import sys
 import textwrap
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from importlib.util import find_spec
 from typing import Any
 
 from mlflow.exceptions import MlflowException
@@ -18,14 +21,18 @@ from analysis.report import Report, build_report
 from search_spaces.arms import Study
 from search_spaces.reported import Reported
 from study.cluster import LOG_FILE, log_to_file
+from study.conduct import JOURNAL_FILE
 from study.confirm import Candidate, confirm_seeds, weights_path
 from study.ledger import COMPLETED, CONFIRM
 from study.options import Options
 from study.phases import Outcome, Store
+from study.summary import log_summary
 from trainables.config import InputError, Scalar
 from trainables.data import Dataset
 
 MAX_REASON = 300
+#: Where ``mlflow ui`` listens unless told otherwise.
+MLFLOW_PORT = 5000
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +45,8 @@ def conclude(study: Study, options: Options, dataset: Dataset, outcome: Outcome,
     """
     if outcome.all_failed:
         log = options.folder / LOG_FILE
+        with contextlib.suppress(MlflowException):
+            log_summary(store.client, outcome.record.parent_run_id, outcome.ledger.records.values(), None)
         print(f"Every trial failed; the first error: {outcome.first_error} (all of it: {log})", file=sys.stderr)  # noqa: T201
         return 1
     try:
@@ -47,8 +56,10 @@ def conclude(study: Study, options: Options, dataset: Dataset, outcome: Outcome,
             report = build_report(options.name, tracking_uri=options.tracking_uri, output=options.folder)
         else:
             report = _report_beside_models(options, dataset, outcome)
+        parent = outcome.record.parent_run_id
         for path in (report.path, *report.tables):
-            store.client.log_artifact(outcome.record.parent_run_id, str(path))
+            store.client.log_artifact(parent, str(path))
+        log_summary(store.client, parent, outcome.ledger.records.values(), report.findings)
     except (InputError, MlflowException) as error:
         reason = redact(" ".join(str(error).split()))[:MAX_REASON]
         print(f"The trials are done, the report is not: {reason}", file=sys.stderr)  # noqa: T201
@@ -58,10 +69,26 @@ def conclude(study: Study, options: Options, dataset: Dataset, outcome: Outcome,
     claims = (report.claims, "") if report.claims else ()
     for line in (report.text, "", verdict, "", *claims, f"Report: {report.path}"):
         print(line)  # noqa: T201 - the answer
-    print(f"MLflow: {mlflow_command(options.tracking_uri)}")  # noqa: T201
+    for line in where_to_look(options, store.experiment_id, parent):
+        print(line)  # noqa: T201
     if outcome.interrupted and isinstance(study, Reported):
         print(f"Go on with: python -m study.launch --resume {options.name}")  # noqa: T201
     return 130 if outcome.interrupted else 0
+
+
+def where_to_look(options: Options, experiment_id: str, run_id: str) -> list[str]:
+    """How to open the study's page in MLflow, and its search in optuna-dashboard where that is installed."""
+    # Without its kind of work, MLflow 3.17 shows the page it has for language models.
+    page = f"#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
+    uri = options.tracking_uri
+    if uri.startswith(("http://", "https://")):
+        lines = [f"MLflow: {redact(uri).rstrip('/')}/{page}"]
+    else:
+        lines = [f"MLflow: {mlflow_command(uri)}", f"        then http://127.0.0.1:{MLFLOW_PORT}/{page}"]
+    journal = options.folder / JOURNAL_FILE
+    if journal.is_file() and find_spec("optuna_dashboard"):
+        lines.append(f"Search: optuna-dashboard {shlex.quote(str(journal))}")
+    return lines
 
 
 def _report_beside_models(options: Options, dataset: Dataset, outcome: Outcome) -> Report:

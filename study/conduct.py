@@ -21,6 +21,9 @@ from study.progress import Progress
 from study.schedule import REDUCTION_FACTOR, ArmScheduler, RungPlan, plan_rungs, schedule_of
 from study.search import JOINT, StudySearcher, build_searches
 
+#: The Optuna studies of all arms, in the study's folder; optuna-dashboard opens it.
+JOURNAL_FILE = "optuna.journal"
+
 
 @dataclass(frozen=True)
 class Conduct:
@@ -58,7 +61,7 @@ def conduct_search(study: Study, options: Options, ledger: Ledger, *, slots: int
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     plan = plan_rungs(study, stopping=options.stopping, schedule=schedule_of(study))
     budget = TimeBudget(options.time_budget, study, ledger, seeds=study.seeds, slots=slots, started=started)
-    storage = JournalStorage(JournalFileBackend(str(options.folder / "optuna.journal")))
+    storage = JournalStorage(JournalFileBackend(str(options.folder / JOURNAL_FILE)))
     searches = build_searches(
         study, storage, options.name, mode=options.mode, sampler=options.search, trials=study.trials, seed=options.seed
     )

@@ -99,7 +99,7 @@ def run_trials(
         parent = start_study_run(client, store.experiment_id, options.name, _study_tags(options, protocol), protocol)
     else:
         parent = recalled.reopen(client)
-    record = MlflowRecord(client, store.experiment_id, parent, _trial_tags(options, study))
+    record = MlflowRecord(client, store.experiment_id, parent, _trial_tags(options, study), protocol["dataset"])
     state = FAILED
     try:
         outcome = _tune(conduct, options, dataset, record, ledger)

@@ -26,7 +26,7 @@ from search_spaces.reported import (
 from study.confirm import confirm_seeds, search_seeds
 from study.options import DEFAULT_PRECISION, DEFAULT_SCHEDULE, Options
 from trainables.config import InputError, Scalar
-from trainables.data import Dataset, split_indices
+from trainables.data import LOCATIONS, Dataset, split_indices
 
 SCHEMA = 1
 # A flag that was not given leaves to a space what the space fixes itself; these hold where neither says anything.
@@ -127,6 +127,7 @@ def describe_study(study: Study, options: Options, dataset: Dataset, rungs: Mapp
             "class_names": list(dataset.class_names),
             "input_shape": list(dataset.input_shape),
             "sha256": dataset.sha256,
+            "source": _source(options),
         },
         "search": options.search,
         "stopping": options.stopping,
@@ -158,6 +159,20 @@ def _describe_report(study: Reported, options: Options) -> dict[str, Any]:
         "stopping": "none",
         "arguments": list(options.arguments),
     }
+
+
+def _source(options: Options) -> dict[str, Any]:
+    """The arguments of ``load_dataset`` that give these data, without those at their default."""
+    prefix, _, path = options.dataset.partition(":")
+    name = f"{prefix}:{Path(path).expanduser().absolute()}" if prefix in LOCATIONS else options.dataset
+    cuts = {
+        "classes": options.classes and list(options.classes),
+        "train_size": options.train_size,
+        "imbalance": options.imbalance,
+        # It fixes what is drawn, and the test part of a dataset that has none.
+        "seed": options.seed or None,
+    }
+    return {"name": name, **{key: value for key, value in cuts.items() if value is not None}}
 
 
 def git_state() -> tuple[str, bool]:

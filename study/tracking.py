@@ -15,9 +15,12 @@ from typing import Any
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
 from ray.tune import Callback
 
 from analysis.address import redact
+from study.experiment import describe_experiment
+from study.inputs import study_inputs, trial_inputs
 from study.ledger import COMPLETED, DIVERGED, FAILED, INTERRUPTED, PRUNED, Ledger, Request
 from trainables.config import InputError, Scalar
 
@@ -38,7 +41,10 @@ RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
 MAX_TAG = 5000
 MAX_REASON = 300
 #: What MLflow will say again however often it is asked, as of a run that somebody deleted.
-REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
+REFUSALS = {
+    *("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"),
+    "ENDPOINT_NOT_FOUND",  # a server older than the call
+}
 
 
 @dataclass(frozen=True)
@@ -74,13 +80,22 @@ class MlflowRecord:
         experiment_id: Where the runs go.
         parent_run_id: The study's run.
         tags: Tags that every trial's run carries.
+        dataset: ``dataset`` of ``study.json``, from which every run's inputs follow; without it they have none.
     """
 
-    def __init__(self, client: MlflowClient, experiment_id: str, parent_run_id: str, tags: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        client: MlflowClient,
+        experiment_id: str,
+        parent_run_id: str,
+        tags: Mapping[str, str],
+        dataset: Mapping[str, Any] | None = None,
+    ) -> None:
         self._client = client
         self._experiment_id = experiment_id
         self.parent_run_id = parent_run_id
         self._tags = dict(tags)
+        self._dataset = dataset
         self.run_ids: dict[str, str] = {}
         self._begun: set[str] = set()
         self._queue: queue.SimpleQueue[_Start | _Row | _End | None] = queue.SimpleQueue()
@@ -121,9 +136,11 @@ class MlflowRecord:
         rows: dict[str, list[Metric]] = {}
         for item in items:
             if isinstance(item, _Start):
-                # Two writes, insisted on apart: writing parameters again must not make a second run.
+                # Writes insisted on apart: writing parameters again must not make a second run.
                 self._insist(lambda item=item: self._create_run(item))
                 self._insist(lambda item=item: self._write_params(item))
+                if self._dataset is not None:
+                    self._insist(lambda item=item: self._write_inputs(item))
             elif isinstance(item, _Row):
                 batch = rows.setdefault(item.key, [])
                 batch += [Metric(key, value, item.time, item.epoch) for key, value in item.metrics.items()]
@@ -158,6 +175,10 @@ class MlflowRecord:
     def _write_params(self, item: _Start) -> None:
         params = [Param(key, str(value)) for key, value in item.request.config.items()]
         self._client.log_batch(self.run_ids[item.request.key], params=params)
+
+    def _write_inputs(self, item: _Start) -> None:
+        inputs = trial_inputs(self._dataset or {}, item.request)
+        self._client.log_inputs(self.run_ids[item.request.key], inputs)
 
     def _write_metrics(self, key: str, metrics: list[Metric]) -> None:
         for start in range(0, len(metrics), MAX_BATCH):
@@ -259,12 +280,15 @@ def connect(tracking_uri: str, experiment: str, artifacts: str | None) -> tuple[
         client = MlflowClient(tracking_uri)
         found = client.get_experiment_by_name(experiment)
         if found is None:
-            return client, client.create_experiment(experiment, artifacts)
+            experiment_id = client.create_experiment(experiment, artifacts)
+            describe_experiment(client, experiment_id, {})
+            return client, experiment_id
     except Exception as error:  # each store raises its own
         reason = " ".join(redact(str(error)).split())
         raise InputError(f"MLflow does not answer at {redact(tracking_uri)}: {reason[:MAX_REASON]}") from error
     if found.lifecycle_stage != "active":
         raise InputError(f"The MLflow experiment {experiment!r} is deleted; restore it or give another name.")
+    describe_experiment(client, found.experiment_id, found.tags)
     return client, found.experiment_id
 
 
@@ -283,10 +307,18 @@ def check_name_is_free(client: MlflowClient, name: str) -> None:
 def start_study_run(
     client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, Scalar], protocol: Mapping[str, Any]
 ) -> str:
-    """The study's own run, holding ``study.json``."""
-    run = client.create_run(experiment_id, tags={key: str(value) for key, value in tags.items()}, run_name=name)
+    """The study's own run, holding ``study.json`` and naming its data."""
+    # Fills the page's own columns Source and Version.
+    source = {MLFLOW_SOURCE_NAME: "study.launch", MLFLOW_SOURCE_TYPE: "LOCAL"}
+    if "git_commit" in tags:
+        source[MLFLOW_GIT_COMMIT] = str(tags["git_commit"])
+    shown = source | {key: str(value) for key, value in tags.items()}
+    run = client.create_run(experiment_id, tags=shown, run_name=name)
     run_id: str = run.info.run_id
     client.log_dict(run_id, dict(protocol), "study.json")
+    if "dataset" in protocol:
+        with contextlib.suppress(MlflowException):  # the page has less then; a study needs no more than the record
+            client.log_inputs(run_id, study_inputs(protocol["dataset"]))
     return run_id
 
 

@@ -1,5 +1,6 @@
 """The end of a study when something at the end goes wrong: what was trained stays."""
 
+import shlex
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,25 @@ from study import conclusion
 from study.ledger import COMPLETED, CONFIRM, FAILED, Ledger, Request, TrialRecord
 from study.phases import Outcome, Store
 from trainables.config import InputError
+
+
+class Client:
+    """Keeps what is put on the study's run."""
+
+    def __init__(self):
+        self.artifacts, self.metrics, self.tags = [], {}, {}
+
+    def get_run(self, _run_id):
+        return SimpleNamespace(info=SimpleNamespace(start_time=1_000, end_time=61_000))
+
+    def log_artifact(self, run_id, path):
+        self.artifacts.append((run_id, path))
+
+    def log_batch(self, _run_id, metrics):
+        self.metrics |= {metric.key: metric.value for metric in metrics}
+
+    def set_tag(self, _run_id, key, value):
+        self.tags[key] = value
 
 
 @pytest.fixture
@@ -29,7 +49,7 @@ def an_outcome(stop_reason=COMPLETED, first_error=""):
 
 
 def conclude(options, outcome, client=None):
-    return conclusion.conclude(STUDY, options, None, outcome, Store(client, "0"))
+    return conclusion.conclude(STUDY, options, None, outcome, Store(client or Client(), "0"))
 
 
 @pytest.mark.parametrize("error", [InputError("no server at http://me:secret@host:1"), MlflowException("gone\naway")])
@@ -48,26 +68,58 @@ def test_a_report_that_cannot_be_built_keeps_the_study_and_says_how_to_build_it(
 
 
 def test_a_study_in_which_every_trial_failed_is_code_1_with_the_first_error(options, capsys):
-    assert conclude(options, an_outcome(FAILED, "RuntimeError: no gradient today")) == 1
+    client = Client()
+    assert conclude(options, an_outcome(FAILED, "RuntimeError: no gradient today"), client) == 1
     assert "the first error: RuntimeError: no gradient today" in capsys.readouterr().err
+    assert (client.metrics["num_trials"], client.metrics["num_failed"]) == (1, 1)
+    assert client.artifacts == []
 
 
 def test_the_report_and_its_tables_are_attached_and_the_answer_printed(options, monkeypatch, capsys, tmp_path):
-    attached = []
     report = SimpleNamespace(
-        path=tmp_path / "report.html", tables=(tmp_path / "arms.csv",), text="arm", verdict="So.", claims=""
+        path=tmp_path / "report.html",
+        tables=(tmp_path / "arms.csv",),
+        text="arm",
+        verdict="So.",
+        findings=None,
+        claims="",
     )
     monkeypatch.setattr(conclusion, "build_report", lambda *_args, **_kwargs: report)
-    client = SimpleNamespace(log_artifact=lambda run_id, path: attached.append((run_id, path)))
+    client = Client()
     assert conclude(options, an_outcome(), client) == 0
-    assert attached == [("p", str(report.path)), ("p", str(report.tables[0]))]
+    assert client.artifacts == [("p", str(report.path)), ("p", str(report.tables[0]))]
+    assert (client.metrics["num_trials"], client.metrics["wall_seconds"]) == (1, 60)
     out = capsys.readouterr().out.splitlines()
-    assert out == ["arm", "", "So.", "", f"Report: {report.path}", "MLflow: open http://me:***@host:1"]
+    page = "http://me:***@host:1/#/experiments/0/runs/p?workflowType=machine_learning"
+    assert out == ["arm", "", "So.", "", f"Report: {report.path}", f"MLflow: {page}"]
+
+
+def test_a_local_record_is_opened_by_a_command_and_its_page(options):
+    options.tracking_uri = "sqlite:////data/of mine/mlflow.db"
+    command, page = conclusion.where_to_look(options, "3", "abc")
+    assert shlex.split(command) == ["MLflow:", "mlflow", "ui", "--backend-store-uri", options.tracking_uri]
+    assert page.split()[-1] == "http://127.0.0.1:5000/#/experiments/3/runs/abc?workflowType=machine_learning"
+
+
+def test_a_search_is_opened_in_optuna_dashboard_where_there_is_one_and_it_is_installed(options, monkeypatch):
+    journal = options.folder / "optuna.journal"
+    monkeypatch.setattr(conclusion, "find_spec", lambda _name: object())
+    assert not any(line.startswith("Search") for line in conclusion.where_to_look(options, "3", "abc"))
+    journal.touch()
+    assert shlex.split(conclusion.where_to_look(options, "3", "abc")[-1]) == [
+        "Search:",
+        "optuna-dashboard",
+        str(journal),
+    ]
+    monkeypatch.setattr(conclusion, "find_spec", lambda _name: None)
+    assert not any(line.startswith("Search") for line in conclusion.where_to_look(options, "3", "abc"))
 
 
 @pytest.fixture
 def a_report(monkeypatch, tmp_path):
-    report = SimpleNamespace(path=tmp_path / "report.html", tables=(), text="arm", verdict="So.", claims="003-01 holds")
+    report = SimpleNamespace(
+        path=tmp_path / "report.html", tables=(), text="arm", verdict="So.", findings=None, claims="003-01 holds"
+    )
     monkeypatch.setattr(conclusion, "build_report", lambda *_args, **_kwargs: report)
 
 
@@ -76,8 +128,7 @@ def test_a_reported_study_that_was_interrupted_says_how_to_go_on_and_measures_no
     monkeypatch.setattr(conclusion, "log_measurements", lambda *_args: pytest.fail("measured"))
     outcome = an_outcome()
     outcome.interrupted = True
-    client = SimpleNamespace(log_artifact=lambda *_args: None)
-    assert conclusion.conclude(REPORTED, options, None, outcome, Store(client, "0")) == 130
+    assert conclusion.conclude(REPORTED, options, None, outcome, Store(Client(), "0")) == 130
     assert capsys.readouterr().out.splitlines()[-1] == "Go on with: python -m study.launch --resume s"
 
 
@@ -85,8 +136,7 @@ def test_a_reported_study_that_was_interrupted_says_how_to_go_on_and_measures_no
 def test_a_reported_study_puts_its_exact_tests_on_record_before_its_report(options, monkeypatch, capsys):
     measured = []
     monkeypatch.setattr(conclusion, "log_measurements", lambda study, *_args: measured.append(study.name))
-    client = SimpleNamespace(log_artifact=lambda *_args: None)
-    assert conclusion.conclude(REPORTED, options, None, an_outcome(), Store(client, "0")) == 0
+    assert conclusion.conclude(REPORTED, options, None, an_outcome(), Store(Client(), "0")) == 0
     assert measured == ["loss_by_activation"]
     assert "003-01 holds" in capsys.readouterr().out
 

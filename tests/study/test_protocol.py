@@ -233,6 +233,17 @@ def test_description_counts_the_dataset_as_the_trials_see_it(described):
     assert described_dataset["num_classes"] == len(described_dataset["class_names"]) == 10
     assert described_dataset["input_shape"] == [1, 8, 8]
     assert described_dataset["sha256"] == dataset.sha256
+    again = load_dataset(**described_dataset["source"])
+    assert again.sha256 == dataset.sha256, "the record says how to read the same data again"
+
+
+@pytest.mark.parametrize("prefix", ["npz", "folder"])
+def test_description_finds_a_users_own_data_from_any_folder(prefix, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = an_options(dataset=f"{prefix}:mine", classes=(0, 6), train_size=600)
+    dataset = load_dataset("digits", train_size=600)
+    described = describe_study(resolve_study(FULL, options), options, dataset, RUNGS)["dataset"]["source"]
+    assert described == {"name": f"{prefix}:{tmp_path / 'mine'}", "classes": [0, 6], "train_size": 600}
 
 
 def test_versions_name_python_and_what_decides_numbers():

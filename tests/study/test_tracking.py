@@ -13,6 +13,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import ENDPOINT_NOT_FOUND
 
 from study import tracking
 from study.ledger import (
@@ -234,6 +235,73 @@ def test_final_record_is_an_artifact_of_the_trials_that_have_one(study_run, arti
     assert client.list_artifacts(runs["focal/search/7"].info.run_id) == []
 
 
+DATASET = {
+    "name": "digits",
+    "num_train": 1197,
+    "num_val": 240,
+    "num_test": 360,
+    "num_classes": 10,
+    "class_names": list("0123456789"),
+    "input_shape": [1, 8, 8],
+    "sha256": "c0ffee" * 10 + "feed",
+}
+
+
+def contexts(run):
+    return {found.tags[0].value for found in run.inputs.dataset_inputs}
+
+
+def test_trial_names_its_data_and_the_test_split_only_where_it_was_scored_on_it(study_run):
+    client, experiment_id, parent = study_run
+    record = MlflowRecord(client, experiment_id, parent, TAGS, DATASET)
+    write(record, a_request())
+    write(record, a_request(phase=CONFIRM, number=1, seed=1))
+    record.close()
+    runs, _ = children(client, experiment_id, parent)
+    assert contexts(runs["focal/search/7"]) == {"train", "validation"}
+    assert contexts(runs["focal/confirm/1"]) == {"train", "validation", "test"}
+
+
+def test_data_are_named_once_although_the_store_lost_its_answer(study_run):
+    client, experiment_id, parent = study_run
+    unreliable = Unreliable(client, OSError("no answer"), failing=("log_inputs",), after=True)
+    record = MlflowRecord(unreliable, experiment_id, parent, TAGS, DATASET)
+    write(record, a_request())
+    record.close()
+    assert unreliable.failures == 2
+    (run,) = children(client, experiment_id, parent)[0].values()
+    assert len(run.inputs.dataset_inputs) == 2
+    assert run.info.status == "FINISHED"
+
+
+def test_server_too_old_to_keep_data_keeps_everything_else(study_run, caplog):
+    client, experiment_id, parent = study_run
+    refusal = MlflowException("no such call", error_code=ENDPOINT_NOT_FOUND)
+    record = MlflowRecord(Unreliable(client, refusal, failing=("log_inputs",)), experiment_id, parent, TAGS, DATASET)
+    request = a_request()
+    write(record, request)
+    record.close()
+    assert_complete(client, study_run, [request])
+    assert "refused a write" in caplog.text
+
+
+def test_studys_run_names_its_data_and_where_it_comes_from(study_run):
+    client, experiment_id, _ = study_run
+    tags = {"study": "named", "git_commit": "c0ffee"}
+    run = client.get_run(start_study_run(client, experiment_id, "named", tags, {"dataset": DATASET}))
+    assert contexts(run) == {"train and validation", "test"}
+    assert run.data.tags["mlflow.source.git.commit"] == "c0ffee"
+    assert run.data.tags["mlflow.source.name"] == "study.launch"
+
+
+def test_study_starts_although_the_store_keeps_no_data(study_run):
+    client, experiment_id, _ = study_run
+    unreliable = Unreliable(client, MlflowException("no such call"), failing=("log_inputs",))
+    run_id = start_study_run(unreliable, experiment_id, "bare", {"study": "bare"}, {"dataset": DATASET})
+    assert unreliable.failures == 1
+    assert client.get_run(run_id).info.run_name == "bare"
+
+
 def test_tag_longer_than_the_store_takes_is_cut(study_run):
     client, experiment_id, parent = study_run
     record = MlflowRecord(client, experiment_id, parent, TAGS)
@@ -275,12 +343,13 @@ def test_writes_of_a_trial_reach_the_store_in_order(study_run):
 
             return call
 
-    record = MlflowRecord(Recorder(), experiment_id, parent, TAGS)
+    record = MlflowRecord(Recorder(), experiment_id, parent, TAGS, DATASET)
     write(record, a_request(), final=FINAL)
     record.close()
     assert calls == [
         "create_run",
         "log_batch params",
+        "log_inputs",
         "log_batch metrics",
         "log_batch tags",
         "log_dict",
@@ -443,6 +512,15 @@ def test_study_has_a_run_of_its_own_that_holds_its_description(study_run, artifa
     assert {key: run.data.tags[key] for key in tags} == {key: str(value) for key, value in tags.items()}
     assert artifact_of(run, "study.json") == protocol
     assert run.info.run_id != parent
+
+
+def test_experiment_has_its_description_new_or_not(uri):
+    client = MlflowClient(uri)
+    old = client.create_experiment("made by hand")
+    for name in ("made by hand", "made by the study"):
+        _, experiment_id = connect(uri, name, None)
+        assert "is a *study*" in client.get_experiment(experiment_id).tags["mlflow.note.content"]
+    assert connect(uri, "made by hand", None)[1] == old
 
 
 def test_experiment_is_made_once_with_its_artifacts_where_they_belong(uri, tmp_path):
