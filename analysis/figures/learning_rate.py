@@ -52,7 +52,9 @@ def info_learning_rate(findings: Findings) -> pd.DataFrame:
             "arm": search["arm"],
             "optimizer": search.get("optimizer", ""),
             # As if the loss were averaged over the batch, the unit of the tables.
-            "learning_rate": [rate_in_mean(row) for row in search.to_dict("records")],
+            "learning_rate": [
+                rate_in_mean({str(key): value for key, value in row.items()}) for row in search.to_dict("records")
+            ],
             "val_accuracy": search["val_accuracy"],
             "stop_reason": search["stop_reason"],
             "winner": winner,

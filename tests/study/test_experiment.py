@@ -65,9 +65,8 @@ def test_a_view_selects_runs_by_a_filter_that_mlflow_understands(client, key):
 
 
 def test_columns_are_shown_in_their_order_under_the_keys_of_the_page():
-    state = state_of(
-        build_view("v", "", "metrics.val_nll", ["tags.arm", "params.optimizer.learning_rate", "metrics.val_nll"], None)
-    )
+    columns = ["tags.arm", "params.optimizer.learning_rate", "metrics.val_nll"]
+    state = state_of(build_view("v", "", "metrics.val_nll", columns, None))
     keys = ["tags.`arm`", "params.`optimizer.learning_rate`", "metrics.`val_nll`"]
     assert state["selectedColumns"] == state["columnOrder"] == keys
     assert state["orderByKey"] == keys[-1]
