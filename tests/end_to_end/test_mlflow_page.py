@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -11,15 +10,14 @@ import time
 import urllib.request
 
 import pytest
-from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from study.experiment import VIEWS
+from tests.end_to_end.chromium import open_chromium
 from tests.needs import need_browser
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 PATIENCE = 240
 MACHINE_LEARNING = "workflowType=machine_learning"
 #: MLflow's own: it asks who is logged in where nobody can be; its table and its layout complain about themselves.
@@ -59,19 +57,8 @@ def wait_for_answer(url, process):
 
 @pytest.fixture(scope="module")
 def browser(server, tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    profile = tmp_path_factory.mktemp("profile")
-    for flag in (
-        "headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "disable-background-networking",
-        "no-first-run", "host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1", "window-size=1600,1200",
-        f"user-data-dir={profile}",
-    ):  # fmt: skip
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=DRIVER))
-    yield driver
-    driver.quit()
+    with open_chromium(tmp_path_factory.mktemp("profile"), reach_loopback=True, size="1600,1200") as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")

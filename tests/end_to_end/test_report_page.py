@@ -1,11 +1,9 @@
 """The report in a real browser, opened from a file: address with the network off."""
 
 import runpy
-import shutil
 from pathlib import Path
 
 import pytest
-from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.by import By
@@ -14,10 +12,9 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from analysis.figures.table import FIGURES
 from analysis.report import build_report
-from tests.needs import need_browser
+from tests.end_to_end.chromium import open_chromium
 
 SYNTHETIC = runpy.run_path(str(Path(__file__).parents[1] / "analysis" / "synthetic_study.py"))
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 #: What plotly draws data as: points and lines, bars, cells.
 MARKS = ".scatterlayer .trace path, .barlayer .point path, .heatmaplayer image, .heatmaplayer .hm"
 HOSTILE = "<script>window.broken = true</script><img src=x onerror='window.broken = true'>&lt;b&gt;"
@@ -35,22 +32,10 @@ def report(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(report, tmp_path_factory):
-    need_browser()
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    profile = tmp_path_factory.mktemp("profile")
-    for flag in (
-        "headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "disable-background-networking",
-        "no-first-run",
-        "host-resolver-rules=MAP * ~NOTFOUND", "window-size=1280,1600", f"user-data-dir={profile}",
-    ):  # fmt: skip
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=DRIVER))
-    driver.get(report.path.as_uri())
-    WebDriverWait(driver, 30).until(lambda page: len(page.find_elements(By.CSS_SELECTOR, ".main-svg")) > 0)
-    yield driver
-    driver.quit()
+    with open_chromium(tmp_path_factory.mktemp("profile")) as driver:
+        driver.get(report.path.as_uri())
+        WebDriverWait(driver, 30).until(lambda page: len(page.find_elements(By.CSS_SELECTOR, ".main-svg")) > 0)
+        yield driver
 
 
 def column(browser, table, place):
