@@ -3,6 +3,7 @@
 import base64
 import json
 import zlib
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -80,3 +81,9 @@ def test_trials_are_grouped_by_their_arm():
 
 def test_a_view_fits_into_a_tag():
     assert all(len(build_view(*view)) < 5000 for view in VIEWS.values())
+
+
+def test_views_are_described_under_their_names():
+    described = (Path(__file__).parents[2] / "docs" / "mlflow.md").read_text()
+    assert not [key for key in VIEWS if f"`viewStateShareKey={key}`" not in described]
+    assert not [name for name, *_ in VIEWS.values() if f"*{name}*" not in described]

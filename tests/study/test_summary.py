@@ -171,3 +171,10 @@ def test_a_study_without_a_report_still_says_how_its_trials_ended(tmp_path):
     data = client.get_run(run_id).data
     assert data.metrics["num_failed"] == data.metrics["num_trials"] == 1
     assert "mlflow.note.content" not in data.tags
+
+
+def test_every_number_is_described_under_its_name(findings_of):
+    described = (Path(__file__).parents[2] / "docs" / "mlflow.md").read_text()
+    keys = {*summarise(findings_of("clear")), *count_trials([]), "wall_seconds"}
+    names = {key.split("/")[0] + "/ARM" if "/" in key else key for key in keys}
+    assert not [name for name in names if f"`{name}`" not in described]
