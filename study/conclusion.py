@@ -8,7 +8,6 @@ import multiprocessing
 import shlex
 import shutil
 import sys
-import textwrap
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
@@ -17,6 +16,7 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 
 from analysis.address import mlflow_command, redact
+from analysis.plain import needs_ascii, plain, to_ascii, wrap
 from analysis.report import Report, build_report
 from search_spaces.arms import Study
 from search_spaces.reported import Reported
@@ -65,14 +65,17 @@ def conclude(study: Study, options: Options, dataset: Dataset, outcome: Outcome,
         print(f"The trials are done, the report is not: {reason}", file=sys.stderr)  # noqa: T201
         print(f"Build it with: python -m analysis.report --study {options.name}", file=sys.stderr)  # noqa: T201
         return 1
-    verdict = textwrap.fill(report.verdict, shutil.get_terminal_size((100, 24)).columns - 1)
-    claims = (report.claims, "") if report.claims else ()
-    for line in (report.text, "", verdict, "", *claims, f"Report: {report.path}"):
-        print(line)  # noqa: T201 - the answer
-    for line in where_to_look(options, store.experiment_id, parent):
-        print(line)  # noqa: T201
+    claims = (*report.claims.splitlines(), "") if report.claims else ()
+    lines = [
+        *report.text.splitlines(),
+        "",
+        *wrap(plain(report.verdict), shutil.get_terminal_size((100, 24)).columns - 1),
+    ]
+    lines += ["", *claims, f"Report: {report.path}", *where_to_look(options, store.experiment_id, parent)]
     if outcome.interrupted and isinstance(study, Reported):
-        print(f"Go on with: python -m study.launch --resume {options.name}")  # noqa: T201
+        lines.append(f"Go on with: python -m study.launch --resume {options.name}")
+    shown = "".join(f"{plain(line)}\n" for line in lines)
+    sys.stdout.write(to_ascii(shown) if needs_ascii(sys.stdout) else shown)
     return 130 if outcome.interrupted else 0
 
 

@@ -54,7 +54,7 @@ def test_without_a_terminal_there_are_plain_lines_and_none_of_rays_own(smoke):
 def test_nothing_but_the_record_and_the_report_is_left(smoke):
     assert sorted(path.name for path in smoke.folder.iterdir()) == ["mlartifacts", "mlflow.db", "runs"]
     left = sorted(path.name for path in (smoke.folder / "runs" / "s").iterdir())
-    assert left == ["arms.csv", "comparisons.csv", "optuna.journal", "report.html"]
+    assert left == ["arms.csv", "comparisons.csv", "epochs.parquet", "optuna.journal", "report.html"]
 
 
 def test_each_arm_got_the_same_number_of_search_trials(smoke):
