@@ -33,7 +33,12 @@ def verdict(comparisons: pd.DataFrame, table: pd.DataFrame, protocol: Mapping[st
         return _too_few_seeds(comparisons, baseline, pairs)
     twins = comparisons[comparisons["arm"].isin(twins_of(baseline, protocol))]
     judged = comparisons.drop(index=twins.index)
-    answer = _answer(judged, baseline, protocol) if len(judged) else f"No other function than {baseline} was confirmed."
+    luck = luck_of_the_search(twins)
+    answer = (
+        _answer(judged, baseline, protocol, luck)
+        if len(judged)
+        else f"No other function than {baseline} was confirmed."
+    )
     return f"{answer}{_luck(twins, baseline)}{_diverged(comparisons)}{_beside(comparisons, protocol)}"
 
 
@@ -75,16 +80,40 @@ def _beside(comparisons: pd.DataFrame, protocol: Mapping[str, Any]) -> str:
     )
 
 
-def _answer(comparisons: pd.DataFrame, baseline: str, protocol: Mapping[str, Any]) -> str:
+def luck_of_the_search(twins: pd.DataFrame) -> float:
+    """How many points apart a search of its own took the same function at most; 0 where no arm measures it.
+
+    Seeds cannot tell an arm's difference from that: both winners, retrained often enough, differ for sure. So a
+    difference no larger is not put down to the factor. A larger one is not proven by that: it is one draw of luck.
+    """
+    return float(twins["difference_points"].abs().max()) if len(twins) else 0.0
+
+
+def _answer(comparisons: pd.DataFrame, baseline: str, protocol: Mapping[str, Any], luck: float) -> str:
     significant = comparisons[comparisons["p_holm"] < ALPHA]
-    better = significant[significant["difference_points"] > 0]
-    worse = significant[significant["difference_points"] < 0]
+    beyond = significant[significant["difference_points"].abs() > luck]
+    within = significant.drop(index=beyond.index)
+    better = beyond[beyond["difference_points"] > 0]
+    worse = beyond[beyond["difference_points"] < 0]
     rest = comparisons.drop(index=significant.index)
+    others = f"{_others(worse, rest, protocol)}{_within_luck(within, luck)}"
     if len(better):
-        return f"{_winner(better, baseline, protocol)}{_others(worse, rest, protocol)}"
+        return f"{_winner(better, baseline, protocol)}{others}"
     if len(worse):
-        return f"No arm beats {baseline}.{_others(worse, rest, protocol)}"
+        return f"No arm beats {baseline}.{others}"
+    if len(within):
+        return f"No arm differs from {baseline} by more than the luck of a search can do.{others}"
     return _no_difference(comparisons, baseline, protocol)
+
+
+def _within_luck(rows: pd.DataFrame, luck: float) -> str:
+    if rows.empty:
+        return ""
+    sizes = " and ".join(dict.fromkeys(f"{value:+.2f}" for value in rows["difference_points"].iloc[[0, -1]]))
+    return (
+        f" {_names(rows)} {_verb(len(rows), 'differ')} over seeds ({sizes}), but by no more than the {luck:.2f} points"
+        " that luck of the search set one function apart."
+    )
 
 
 def _why_nothing_to_compare(confirmed: pd.DataFrame, comparisons: pd.DataFrame, baseline: str) -> str:

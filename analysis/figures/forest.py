@@ -9,10 +9,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.compare import POINTS, paired_differences
-from analysis.figures.style import INK, Style, label, lay_out, translucent
+from analysis.figures.style import GREY, INK, Style, label, lay_out, translucent
 from analysis.findings import Findings
 from analysis.inference import ALPHA
-from analysis.verdict import count, difference, seeds, twins_of
+from analysis.verdict import count, difference, luck_of_the_search, seeds, twins_of
 
 SAME_FUNCTION = "same function as the baseline"
 ROW_HEIGHT = 44
@@ -53,6 +53,9 @@ def plot_forest(info: pd.DataFrame, style: Style) -> go.Figure:
     figure = go.Figure()
     figure.add_vrect(x0=-style.delta, x1=style.delta, fillcolor="#eef0f4", line_width=0, layer="below")
     figure.add_vline(x=0, line={"color": INK, "width": 1})
+    luck = luck_of_the_search(info[info["twin"].astype(bool)])
+    for end in (-luck, luck) if luck else ():
+        figure.add_vline(x=end, line={"color": GREY, "width": 1.5, "dash": "dot"}, layer="below")
     ends = _reach(info, style.delta)
     for position, row in enumerate(info.to_dict("records")):
         figure.add_scatter(**_seed_marks(row, position, ends, style))

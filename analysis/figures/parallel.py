@@ -276,6 +276,10 @@ def _arm_menu(arms: Sequence[str], owners: Sequence[str]) -> dict[str, Any]:
     return {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "bgcolor": "white"}
 
 
+#: A hyperparameter is worth a word where at least this share of the best trials has it.
+COMMON = 0.5
+
+
 def say_parallel(info: pd.DataFrame, _style: Style) -> str:
     """Where the best trials lie."""
     best = info.nlargest(max(1, math.ceil(len(info) / 10)), ACCURACY)
@@ -283,7 +287,7 @@ def say_parallel(info: pd.DataFrame, _style: Style) -> str:
     parts = [
         f"{key} from {show(float(best[key].min()))} to {show(float(best[key].max()))}"
         for key, scale in info.attrs["scale"].items()
-        if scale == "log" and best[key].notna().any()
+        if scale == "log" and best[key].notna().mean() >= COMMON
     ]
     trials = f"The best tenth of the {len(info):,} trials ({best[ACCURACY].min() * POINTS:.1f}% or more)"
     lies = f"{trials} has {' and '.join(parts)}" if parts else f"{len(info):,} trials are drawn"

@@ -53,7 +53,8 @@ FIGURES: dict[str, Figure] = {
         plot_forest,
         say_forest,
         "Mean paired difference over seeds with its 95% t interval. Filled: Holm-corrected sign-flip p < 0.05. Small "
-        "points: the seeds, an arrow where one lies outside. Grey band: ±δ, differences too small to matter.",
+        "points: the seeds, an arrow where one lies outside. Grey band: ±δ, differences too small to matter. Dotted: "
+        "how far luck of the search set the same function apart, where an arm measures it.",
     ),
     "learning_rate": Figure(
         "Accuracy against learning rate",

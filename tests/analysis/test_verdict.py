@@ -83,7 +83,7 @@ def test_too_few_seeds_say_how_many_would_do():
 
 
 def test_the_baseline_under_another_name_is_no_finding_but_the_measure_of_luck():
-    sentence = say(comparisons(kl=WORSE, focal=BETTER), controls={"kl": "ce"})
+    sentence = say(comparisons(kl=WORSE, focal=BETTER | {"difference_points": 4.0}), controls={"kl": "ce"})
     assert sentence.startswith("focal beats ce")
     assert "worse" not in sentence
     assert sentence.endswith(
@@ -94,6 +94,22 @@ def test_the_baseline_under_another_name_is_no_finding_but_the_measure_of_luck()
         "No other function than ce was confirmed. kl is"
     )
     assert "kl is worse" in say(comparisons(kl=WORSE), controls={"kl": "other"})
+
+
+def test_a_difference_no_larger_than_the_luck_of_the_search_is_no_finding():
+    small = {"difference_points": -1.0, "low_points": -1.5, "high_points": -0.5, "p_holm": 0.01}
+    large = {"focal": BETTER | {"difference_points": 5.0}, "l1": WORSE | {"difference_points": -4.0}}
+    both = say(comparisons(kl=WORSE, mse=small, **large), controls=TWIN)
+    assert both.startswith("focal beats ce")
+    assert "mse differs over seeds (-1.00), but by no more than the 3.00 points that luck" in both
+    assert "l1 is worse" in both
+    assert "mse is worse" not in both
+    alone = say(comparisons(kl=WORSE, mse=small), controls=TWIN)
+    assert alone.startswith("No arm differs from ce by more than the luck of a search can do. mse differs over seeds")
+    assert "mse is worse" in say(comparisons(mse=small))
+
+
+TWIN = {"kl": "ce"}
 
 
 def reported(*, regime="fair", **arms):
