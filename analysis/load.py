@@ -95,9 +95,7 @@ def load_study(
     with one_line(uri):
         client = MlflowClient(uri)
         parent = _find_parent(client, name, uri)
-        children = list(
-            _search(client, [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
-        )
+        children = _children(client, parent.info.experiment_id, parent.info.run_id)
         trials = build_trials(children)
         epochs = _load_epochs(uri, parent, children, trials, metrics)
         return StudyRecord(
@@ -115,6 +113,18 @@ def load_study(
         )
 
 
+def load_epochs(record: StudyRecord) -> pd.DataFrame:
+    """Every metric of every epoch of a study that was read with a few, as its ``epochs`` would be with all.
+
+    Raises:
+        InputError: If the store does not answer any more.
+    """
+    with one_line(record.tracking_uri):
+        client = MlflowClient(record.tracking_uri)
+        children = _children(client, record.experiment_id, record.run_id)
+        return _load_epochs(record.tracking_uri, client.get_run(record.run_id), children, build_trials(children), None)
+
+
 def load_protocol(name: str, *, tracking_uri: str | None = None) -> dict[str, Any]:
     """A study's ``study.json`` alone; empty if it is not on record.
 
@@ -125,6 +135,10 @@ def load_protocol(name: str, *, tracking_uri: str | None = None) -> dict[str, An
     check_store(uri)
     with one_line(uri):
         return read_json(uri, _find_parent(MlflowClient(uri), name, uri), "study.json") or {}
+
+
+def _children(client: MlflowClient, experiment_id: str, parent: str) -> list[Run]:
+    return list(_search(client, [experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'"))
 
 
 def _search(client: MlflowClient, experiment_ids: Sequence[str], condition: str) -> Iterator[Run]:

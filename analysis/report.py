@@ -13,13 +13,14 @@ import re
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from analysis import terminal
 from analysis.epochs_file import FILE_NAME, to_parquet
 from analysis.findings import Findings, find
-from analysis.load import StudyRecord, load_protocol, load_study
+from analysis.load import StudyRecord, load_epochs, load_protocol, load_study
 from analysis.measures import METRICS
 from analysis.page import build_page
 from analysis.plain import needs_ascii, plain, to_ascii
@@ -63,16 +64,19 @@ def build_report(study: str, *, tracking_uri: str | None = None, output: Path | 
     Raises:
         InputError: If the study cannot be read or the folder cannot be written.
     """
-    record = load_study(study, tracking_uri=tracking_uri)
-    findings, reported = _find(record)
     folder = Path(output) if output is not None else Path("reports") / folder_name(study)
-    contents: dict[str, str | bytes] = {
-        "report.html": build_page(findings, reported),
-        "arms.csv": findings.table.to_csv(index=False),
-        "comparisons.csv": findings.comparisons.to_csv(index=False),
-        FILE_NAME: to_parquet(record.epochs, record.trials),
-        **(reported.files if reported else {}),
-    }
+    record = load_study(study, tracking_uri=tracking_uri, metrics=METRICS)
+    # A server takes its time for the metrics that nothing is drawn from; the page is made meanwhile.
+    with ThreadPoolExecutor(1) as beside:
+        whole = beside.submit(load_epochs, record)
+        findings, reported = _find(record)
+        contents: dict[str, str | bytes] = {
+            "report.html": build_page(findings, reported),
+            "arms.csv": findings.table.to_csv(index=False),
+            "comparisons.csv": findings.comparisons.to_csv(index=False),
+            FILE_NAME: to_parquet(whole.result(), record.trials),
+            **(reported.files if reported else {}),
+        }
     paths = [write_file(folder / name, content) for name, content in contents.items()]
     text = reported.text if reported else ""
     return Report(paths[0], findings.verdict, terminal.format_table(findings), tuple(paths[1:]), findings, text)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections import Counter
@@ -22,20 +23,21 @@ STATE = {"completed": "Complete", "diverged": "Complete", "pruned": "Pruned", "i
 @pytest.fixture(scope="module")
 def command(smoke):
     """What the launch printed, word by word."""
-    pytest.importorskip("optuna_dashboard", reason="the extra [dashboard] is not installed")
     (line,) = [line for line in smoke.stdout.splitlines() if line.startswith("Search: ")]
     return line.removeprefix("Search: ").split()
 
 
 @pytest.fixture(scope="module")
-def api(command, smoke):
+def api(command, tmp_path_factory):
     """``api("studies")`` asks the dashboard, started on a free port of this machine."""
+    folder = tmp_path_factory.mktemp("dashboard")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    program = shutil.which(command[0])
+    # As a shell of the environment would find it, also where it is not activated.
+    program = shutil.which(command[0], path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     assert program
-    with (smoke.folder / "dashboard.log").open("w") as log:
+    with (folder / "dashboard.log").open("w") as log:
         process = subprocess.Popen(
             [program, *command[1:], "--host", "127.0.0.1", "--port", str(port)],
             stdout=log,
@@ -49,7 +51,7 @@ def api(command, smoke):
 
     try:
         for _ in range(PATIENCE):
-            assert process.poll() is None, (smoke.folder / "dashboard.log").read_text()
+            assert process.poll() is None, (folder / "dashboard.log").read_text()
             with contextlib.suppress(OSError):
                 ask("meta")
                 break

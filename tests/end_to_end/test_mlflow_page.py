@@ -25,7 +25,7 @@ ITS_OWN = ("/users/current - Failed to load resource", "AG Grid:", "ResizeObserv
 
 
 @pytest.fixture(scope="module")
-def server(smoke):
+def server(smoke, tmp_path_factory):
     """``mlflow ui`` over the study's record, on a free port of this machine."""
     need_browser()
     with socket.socket() as free:
@@ -33,8 +33,9 @@ def server(smoke):
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", smoke.uri]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    with (smoke.folder / "ui.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=smoke.folder, start_new_session=True)
+    folder = tmp_path_factory.mktemp("server")
+    with (folder / "ui.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, start_new_session=True)
     address = f"http://127.0.0.1:{port}"
     try:
         wait_for_answer(f"{address}/health", process)
