@@ -6,7 +6,7 @@ initialisation and batch order for every arm, so arms are compared by paired dif
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -169,6 +169,35 @@ def compare_to_baseline(
         rows.append(row | {"num_unpaired": int(own["difference"].isna().sum())})
     frame = pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
     return frame.sort_values("difference_points", ascending=False, ignore_index=True, kind="stable")
+
+
+def twins_of(baseline: str, protocol: Mapping[str, Any]) -> list[str]:
+    """Arms that are the baseline under another name, as the study's controls declare."""
+    return [str(arm) for arm, like in (protocol.get("controls") or {}).items() if like == baseline]
+
+
+def mark_luck(comparisons: pd.DataFrame, twins: Collection[str]) -> pd.DataFrame:
+    """The comparisons with what the search's luck may explain.
+
+    Args:
+        comparisons: From :func:`compare_to_baseline`.
+        twins: Arms that are the baseline under another name.
+
+    Returns:
+        The same with ``twin`` and, for the other arms, ``within_luck``: whether the difference is no larger than a
+        twin's. Seeds cannot tell: both winners, retrained often enough, differ for sure. A larger difference is not
+        proven by that either, since a twin is one draw of luck.
+    """
+    marked = comparisons.assign(twin=comparisons["arm"].isin(twins).astype(bool))
+    small = (marked["difference_points"].abs() <= luck_of_the_search(marked)).astype(bool)
+    measured = bool(marked["twin"].any())
+    return marked.assign(within_luck=small & ~marked["twin"] if measured else False)
+
+
+def luck_of_the_search(comparisons: pd.DataFrame) -> float:
+    """How many points apart a search of its own took the same function at most; 0 where no arm measures it."""
+    twins = comparisons[comparisons["twin"].astype(bool)]
+    return float(twins["difference_points"].abs().max()) if len(twins) else 0.0
 
 
 def describe_differences(sample: np.ndarray[Any, np.dtype[np.float64]], delta: float, num_tests: int) -> dict[str, Any]:

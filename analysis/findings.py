@@ -7,10 +7,18 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from analysis.audit import search_audit
-from analysis.compare import arm_names, arm_table, baseline_of, compare_to_baseline, control_difference
+from analysis.compare import (
+    arm_names,
+    arm_table,
+    baseline_of,
+    compare_to_baseline,
+    control_difference,
+    mark_luck,
+    twins_of,
+)
 from analysis.load import StudyRecord
 from analysis.trainability import measure_trainability
-from analysis.verdict import delta_of, verdict
+from analysis.verdict import count, delta_of, verdict
 from search_spaces.reported import FAIR, STATED
 
 
@@ -24,7 +32,7 @@ class Findings:
         baseline: The arm that others are compared with; empty if there is no arm.
         delta: The largest difference that does not matter, in accuracy points.
         table: From ``arm_table``, and beside it the columns of ``measure_trainability``.
-        comparisons: From ``compare_to_baseline``.
+        comparisons: From ``compare_to_baseline``, marked by ``mark_luck``.
         control: From ``control_difference``.
         audit: From ``search_audit``.
         verdict: One sentence or a few.
@@ -49,7 +57,7 @@ def find(record: StudyRecord) -> Findings:
     baseline, delta = protocol["baseline"], delta_of(protocol)
     trainability = measure_trainability(record, {**protocol, "delta": delta})
     table = arm_table(trials, protocol, record.epochs).join(trainability, on="arm")
-    comparisons = compare_to_baseline(trials, baseline, delta)
+    comparisons = mark_luck(compare_to_baseline(trials, baseline, delta), twins_of(baseline, protocol))
     return Findings(
         record=record,
         arms=tuple(arm_names(trials, protocol)),

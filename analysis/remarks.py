@@ -14,7 +14,7 @@ from analysis.audit import describe_rungs
 from analysis.compare import POINTS, paired_differences
 from analysis.findings import Findings
 from analysis.inference import ALPHA, smallest_p
-from analysis.verdict import count, difference, twins_of
+from analysis.verdict import count, difference
 
 WORDS = {"True": "yes", "False": "no"}
 #: A difference so many (normal-scaled) median deviations from the median stands apart.
@@ -162,7 +162,7 @@ def describe_luck(findings: Findings) -> list[str]:
     record = findings.record
     if findings.comparisons.empty or "report" in record.protocol or not (record.trials["phase"] == "search").any():
         return []
-    twins = findings.comparisons[findings.comparisons["arm"].isin(twins_of(findings.baseline, record.protocol))]
+    twins = findings.comparisons[findings.comparisons["twin"].astype(bool)]
     if twins.empty:
         return ["Intervals leave the luck of the search out, and no arm of this study measures it."]
     return [

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.compare import luck_of_the_search
 from analysis.inference import ALPHA, smallest_p
 from search_spaces.reported import FAIR
 
@@ -19,7 +20,7 @@ def verdict(comparisons: pd.DataFrame, table: pd.DataFrame, protocol: Mapping[st
     """The answer to the study's question, or why there is none.
 
     Args:
-        comparisons: From ``compare_to_baseline``.
+        comparisons: From ``compare_to_baseline``, marked by ``mark_luck``.
         table: From ``arm_table``.
         protocol: ``study.json``.
     """
@@ -31,20 +32,16 @@ def verdict(comparisons: pd.DataFrame, table: pd.DataFrame, protocol: Mapping[st
     pairs = int(comparisons["num_seeds"].max())
     if comparisons["smallest_p"].min() >= ALPHA:
         return _too_few_seeds(comparisons, baseline, pairs)
-    twins = comparisons[comparisons["arm"].isin(twins_of(baseline, protocol))]
+    twins = comparisons[comparisons["twin"].astype(bool)]
     judged = comparisons.drop(index=twins.index)
-    luck = luck_of_the_search(twins)
+    luck = luck_of_the_search(comparisons)
     answer = (
         _answer(judged, baseline, protocol, luck)
         if len(judged)
         else f"No other function than {baseline} was confirmed."
     )
-    return f"{answer}{_luck(twins, baseline)}{_diverged(comparisons)}{_beside(comparisons, protocol)}"
-
-
-def twins_of(baseline: str, protocol: Mapping[str, Any]) -> list[str]:
-    """Arms that are the baseline under another name, as the study's controls declare."""
-    return [str(arm) for arm, like in (protocol.get("controls") or {}).items() if like == baseline]
+    caution = _luck(twins, judged, baseline, delta_of(protocol))
+    return f"{answer}{caution}{_diverged(comparisons)}{_beside(comparisons, protocol)}"
 
 
 def differs_beside(protocol: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -80,19 +77,10 @@ def _beside(comparisons: pd.DataFrame, protocol: Mapping[str, Any]) -> str:
     )
 
 
-def luck_of_the_search(twins: pd.DataFrame) -> float:
-    """How many points apart a search of its own took the same function at most; 0 where no arm measures it.
-
-    Seeds cannot tell an arm's difference from that: both winners, retrained often enough, differ for sure. So a
-    difference no larger is not put down to the factor. A larger one is not proven by that: it is one draw of luck.
-    """
-    return float(twins["difference_points"].abs().max()) if len(twins) else 0.0
-
-
 def _answer(comparisons: pd.DataFrame, baseline: str, protocol: Mapping[str, Any], luck: float) -> str:
     significant = comparisons[comparisons["p_holm"] < ALPHA]
-    beyond = significant[significant["difference_points"].abs() > luck]
-    within = significant.drop(index=beyond.index)
+    within = significant[significant["within_luck"].astype(bool)]
+    beyond = significant.drop(index=within.index)
     better = beyond[beyond["difference_points"] > 0]
     worse = beyond[beyond["difference_points"] < 0]
     rest = comparisons.drop(index=significant.index)
@@ -170,11 +158,14 @@ def _others(worse: pd.DataFrame, rest: pd.DataFrame, protocol: Mapping[str, Any]
     return " " + " ".join(parts) if parts else ""
 
 
-def _luck(twins: pd.DataFrame, baseline: str) -> str:
+def _luck(twins: pd.DataFrame, judged: pd.DataFrame, baseline: str, delta: float) -> str:
     """What a twin's own search made of the same function: the part of any difference that the intervals leave out."""
+    equal = bool(judged["equivalent"].astype(bool).any())
+    only = ", and what lies within δ does so for these winners only"
     return "".join(
         f" {row['arm']} is {baseline} under another name; searched on its own, it came out {difference(row)} points"
-        " apart: so much can be luck of the search."
+        " apart: so much can be luck of the search"
+        f"{only if equal and abs(row['difference_points']) > delta else ''}."
         for _, row in twins.iterrows()
     )
 

@@ -12,10 +12,9 @@ from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from analysis.compare import POINTS
+from analysis.compare import POINTS, twins_of
 from analysis.findings import Findings
 from analysis.inference import ALPHA
-from analysis.verdict import twins_of
 from study.ledger import DIVERGED, FAILED, TrialRecord
 
 #: MLflow takes 250 characters; the rest is for what stands before the arm's name.
@@ -95,8 +94,9 @@ def _compare(judged: pd.DataFrame) -> dict[str, float]:
         return {}
     best = judged.iloc[0]
     significant = judged["p_holm"] < ALPHA
-    better = significant & (judged["difference_points"] > 0)
-    worse = significant & (judged["difference_points"] < 0)
+    found = significant & ~judged["within_luck"].astype(bool)
+    better = found & (judged["difference_points"] > 0)
+    worse = found & (judged["difference_points"] < 0)
     equivalent = ~significant & judged["equivalent"].astype(bool)
     return {
         "best_difference_points": best["difference_points"],
@@ -106,7 +106,7 @@ def _compare(judged: pd.DataFrame) -> dict[str, float]:
         "num_arms_better": better.sum(),
         "num_arms_worse": worse.sum(),
         "num_arms_equivalent": equivalent.sum(),
-        "num_arms_inconclusive": (~significant & ~equivalent).sum(),
+        "num_arms_inconclusive": (~found & ~equivalent).sum(),
         "detectable_points": judged["detectable_points"].max(),
     }
 

@@ -13,7 +13,7 @@ from statsmodels.stats.oneway import anova_oneway
 
 from analysis.across.family import page_p
 from analysis.across.studies import Compared, Comparison
-from analysis.compare import POINTS, compare_to_baseline, paired_differences
+from analysis.compare import POINTS, compare_to_baseline, mark_luck, paired_differences
 from analysis.inference import ALPHA, ROUNDING, Array, holm
 
 BETTER, WORSE, EQUAL, UNCLEAR = "better", "worse", "within δ", "inconclusive"
@@ -60,21 +60,26 @@ def _effects(comparison: Comparison) -> pd.DataFrame:
     for study in comparison.studies:
         trials = study.findings.record.trials
         own = trials[trials["arm"].isin(comparison.arms)]
-        frame = compare_to_baseline(own, comparison.baseline, study.delta)
+        frame = mark_luck(compare_to_baseline(own, comparison.baseline, study.delta), comparison.twins)
         frames.append(frame.assign(study=study.name, delta=study.delta, num_pairs=frame["num_seeds"]))
     effects = pd.concat(frames, ignore_index=True)
     effects = effects.merge(_page_p(comparison), on=["study", "arm"], how="left")
     effects["equivalent"] = effects["equivalent"].astype(bool)
     effects["outcome"] = [
-        outcome(row["difference_points"], row["p_page"], equivalent=bool(row["equivalent"]))
+        outcome(row["difference_points"], row["p_page"], equivalent=row["equivalent"], lucky=row["within_luck"])
         for row in effects.to_dict("records")
     ]
     return effects[["study", "arm", *EFFECT_COLUMNS]]
 
 
-def outcome(difference: float, p: float, *, equivalent: bool) -> str:
-    """Better or worse where the corrected p is below 0.05, else within δ where that is shown, else inconclusive."""
+def outcome(difference: float, p: float, *, equivalent: bool, lucky: bool = False) -> str:
+    """Better or worse where the corrected p is below 0.05, else within δ where that is shown, else inconclusive.
+
+    A difference that luck of the study's own search may explain is inconclusive, whatever its p.
+    """
     if p < ALPHA:
+        if lucky:
+            return UNCLEAR
         return BETTER if difference > 0 else WORSE
     return EQUAL if equivalent else UNCLEAR
 

@@ -7,9 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from analysis.compare import twins_of
 from analysis.findings import Findings, find
 from analysis.load import StudyRecord, load_study
-from analysis.verdict import delta_of, twins_of
+from analysis.verdict import delta_of
 from search_spaces.reported import FAIR, STATED
 from trainables.config import InputError
 

@@ -9,13 +9,13 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from analysis.compare import POINTS
+from analysis.compare import POINTS, twins_of
 from analysis.end_measures import NOISE
 from analysis.figures.style import Style, label, lay_out, translucent
 from analysis.finals import compare_values, corruption_drops, corruption_points, pool_curves
 from analysis.findings import Findings
 from analysis.inference import ALPHA
-from analysis.verdict import count, twins_of
+from analysis.verdict import count
 
 PANELS_PER_ROW = 3
 PANEL_HEIGHT = 280

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.compare import POINTS, paired_differences
+from analysis.compare import POINTS, luck_of_the_search, paired_differences
 from analysis.figures.style import GREY, INK, Style, label, lay_out, translucent
 from analysis.findings import Findings
 from analysis.inference import ALPHA
-from analysis.verdict import count, difference, luck_of_the_search, seeds, twins_of
+from analysis.verdict import count, difference, seeds
 
 SAME_FUNCTION = "same function as the baseline"
 ROW_HEIGHT = 44
@@ -27,13 +27,11 @@ def info_forest(findings: Findings) -> pd.DataFrame:
 
     Returns:
         The columns of ``compare_to_baseline``, and per arm ``seeds``, ``runs`` and ``seed_points``, lists of its paired
-        seeds, of its runs on them and of their differences in points, and ``twin``: whether it is the baseline under
-        another name.
+        seeds, of its runs on them and of their differences in points.
     """
     comparisons = findings.comparisons
     pairs = paired_differences(findings.record.trials, findings.baseline).dropna(subset="difference")
     own = {str(arm): frame for arm, frame in pairs.groupby("arm")}
-    twins = twins_of(findings.baseline, findings.record.protocol)
     confirm = findings.record.trials.query("phase == 'confirm'").dropna(subset="seed").sort_values("start")
     runs = {(arm, int(seed)): run for arm, seed, run in confirm[["arm", "seed", "run_id"]].itertuples(index=False)}
     lists = pd.DataFrame(
@@ -41,7 +39,6 @@ def info_forest(findings: Findings) -> pd.DataFrame:
             "runs": [[runs[arm, int(seed)] for seed in own[arm]["seed"]] for arm in comparisons["arm"]],
             "seeds": [own[arm]["seed"].astype(int).tolist() for arm in comparisons["arm"]],
             "seed_points": [(own[arm]["difference"] * POINTS).astype(float).tolist() for arm in comparisons["arm"]],
-            "twin": comparisons["arm"].isin(twins).astype(bool),
         },
         index=comparisons.index,
     )
@@ -53,7 +50,7 @@ def plot_forest(info: pd.DataFrame, style: Style) -> go.Figure:
     figure = go.Figure()
     figure.add_vrect(x0=-style.delta, x1=style.delta, fillcolor="#eef0f4", line_width=0, layer="below")
     figure.add_vline(x=0, line={"color": INK, "width": 1})
-    luck = luck_of_the_search(info[info["twin"].astype(bool)])
+    luck = luck_of_the_search(info)
     for end in (-luck, luck) if luck else ():
         figure.add_vline(x=end, line={"color": GREY, "width": 1.5, "dash": "dot"}, layer="below")
     ends = _reach(info, style.delta)
@@ -149,7 +146,8 @@ def say_forest(info: pd.DataFrame, style: Style) -> str:
     twins, judged = info[info["twin"].astype(bool)], info[~info["twin"].astype(bool)]
     parts = []
     if len(judged):
-        found = int((judged["p_holm"] < ALPHA).sum())
+        differs = judged["p_holm"] < ALPHA
+        found, lucky = int(differs.sum()), int((differs & judged["within_luck"].astype(bool)).sum())
         equal = int(judged["equivalent"].astype(bool).sum())
         best = judged.iloc[0]
         verb = "differs" if 1 in (found, len(judged)) else "differ"
@@ -158,6 +156,8 @@ def say_forest(info: pd.DataFrame, style: Style) -> str:
             f"from {style.baseline} after Holm's correction (filled), {equal} {'is' if equal == 1 else 'are'} shown to "
             f"lie within δ = {style.delta:g}."
         )
+        if lucky:
+            parts.append(f"{lucky} of those that differ by no more than luck of the search can do (dotted).")
     parts += [
         f"{row['arm']}, the same function as {style.baseline}, came out {difference(row)} points apart."
         for _, row in twins.iterrows()

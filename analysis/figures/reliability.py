@@ -9,12 +9,12 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from analysis.compare import POINTS
+from analysis.compare import POINTS, twins_of
 from analysis.figures.style import Style, label, lay_out, translucent
 from analysis.finals import calibration_scores, compare_values, final_runs, pool_bins, reliability_bins
 from analysis.findings import Findings
 from analysis.inference import ALPHA, t_interval
-from analysis.verdict import count, twins_of
+from analysis.verdict import count
 
 MAX_PANELS_PER_ROW = 5
 PANEL_HEIGHT = 225

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from analysis.compare import COMPARISON_COLUMNS
+from analysis.compare import COMPARISON_COLUMNS, mark_luck, twins_of
 from analysis.verdict import differs_beside, verdict
 
 PROTOCOL = {"baseline": "ce", "delta": 1.0}
@@ -18,7 +18,8 @@ UNCLEAR = {"equivalent": False, "detectable_points": 2.25}
 
 def comparisons(**arms):
     rows = [ORDINARY | {"arm": arm} | change for arm, change in arms.items()]
-    return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS)).sort_values("difference_points", ascending=False)
+    frame = pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS)).sort_values("difference_points", ascending=False)
+    return mark_luck(frame, ())
 
 
 def table(*arms, num_seeds=10):
@@ -30,7 +31,9 @@ def table(*arms, num_seeds=10):
 
 
 def say(frame, *arms, **protocol):
-    return verdict(frame, table(*(arms or ("ce", *frame["arm"]))), PROTOCOL | protocol)
+    protocol = PROTOCOL | protocol
+    marked = mark_luck(frame, twins_of(str(protocol["baseline"]), protocol))
+    return verdict(marked, table(*(arms or ("ce", *frame["arm"]))), protocol)
 
 
 def test_a_winner_is_named_with_its_difference_and_interval():
@@ -107,6 +110,15 @@ def test_a_difference_no_larger_than_the_luck_of_the_search_is_no_finding():
     alone = say(comparisons(kl=WORSE, mse=small), controls=TWIN)
     assert alone.startswith("No arm differs from ce by more than the luck of a search can do. mse differs over seeds")
     assert "mse is worse" in say(comparisons(mse=small))
+
+
+def test_equivalence_within_less_than_the_luck_of_the_search_is_one_of_winners():
+    same = {"difference_points": 0.1, "low_points": -0.2, "high_points": 0.4, "equivalent": True}
+    assert say(comparisons(kl=WORSE, mse=same), controls=TWIN).endswith(
+        "so much can be luck of the search, and what lies within δ does so for these winners only."
+    )
+    near = {"difference_points": -0.5, "low_points": -0.9, "high_points": -0.1}
+    assert say(comparisons(kl=near, mse=same), controls=TWIN).endswith("so much can be luck of the search.")
 
 
 TWIN = {"kl": "ce"}

@@ -3,6 +3,7 @@
 import html
 import math
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,14 @@ def test_a_twin_of_the_baseline_is_no_arm_to_win(findings_of):
     assert values["num_arms_better"] == 0
     assert values["num_arms"] == 3
     assert values["best_accuracy"] < values["accuracy/focal"]
+
+
+def test_a_difference_that_luck_of_the_search_may_explain_is_no_win(findings_of):
+    record = findings_of("clear").record
+    # l1 lies 6 points below, hinge level with it, focal 3 above.
+    lucky = find(replace(record, protocol={**record.protocol, "controls": {"l1": "cross_entropy"}}))
+    values = summarise(lucky)
+    assert (values["num_arms_better"], values["num_arms_equivalent"], values["num_arms_inconclusive"]) == (0, 1, 1)
 
 
 @pytest.mark.parametrize("name", ["searching", "alone", "one-seed", "diverged", "many"])

@@ -45,6 +45,11 @@ def test_an_outcome_is_by_the_corrected_p_then_by_equivalence():
     assert outcome(1.0, 0.2, equivalent=False) == UNCLEAR
 
 
+def test_an_effect_that_luck_of_the_search_may_explain_is_open_however_sure_its_p():
+    assert outcome(1.0, 0.01, equivalent=False, lucky=True) == UNCLEAR
+    assert outcome(0.1, 0.2, equivalent=True, lucky=True) == EQUAL
+
+
 @pytest.mark.parametrize("scales", [(1.0, 1.0), (0.5, 2.0), (0.5, 1.0, 3.0)])
 def test_one_effect_everywhere_is_called_different_once_in_twenty(scales):
     generator = np.random.default_rng(len(scales))

@@ -4,11 +4,12 @@ import pytest
 
 from analysis.figures.style import build_style
 from analysis.figures.table import FIGURES
+from analysis.findings import find
 
 
 def with_controls(findings, controls):
     protocol = {**findings.record.protocol, "controls": controls}
-    return replace(findings, record=replace(findings.record, protocol=protocol))
+    return find(replace(findings.record, protocol=protocol))
 
 
 def draw(findings):
@@ -84,3 +85,15 @@ def test_a_seed_of_the_forest_is_its_arms_confirm_run(findings_of):
     assert len(set(marks)) == len(marks) == 30
     assert set(trials.loc[marks, "phase"]) == {"confirm"}
     assert "cross_entropy" not in set(trials.loc[marks, "arm"])
+
+
+def test_the_forest_says_which_differences_luck_of_the_search_may_explain(findings_of):
+    findings = with_controls(findings_of("truth"), {"l1": "cross_entropy"})  # 6 points apart
+    info, drawing = draw(findings)
+    assert (
+        FIGURES["forest"].takeaway(info, build_style(findings)).count("1 of those that differ by no more than luck")
+        == 1
+    )
+    apart = info.set_index("arm").loc["l1", "difference_points"]
+    ends = {shape.x0 for shape in drawing.layout.shapes if shape.line.dash == "dot"}
+    assert ends == {apart, -apart}

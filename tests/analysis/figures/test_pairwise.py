@@ -5,11 +5,12 @@ import pytest
 
 from analysis.figures.pairwise import info_pairwise, plot_pairwise, say_pairwise
 from analysis.figures.style import build_style
+from analysis.findings import find
 
 
 def with_controls(findings, controls):
     protocol = {**findings.record.protocol, "controls": controls}
-    return replace(findings, record=replace(findings.record, protocol=protocol))
+    return find(replace(findings.record, protocol=protocol))
 
 
 def drawn(findings):
