@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 DATABASE_FILE = "mlflow.db"
+#: Where `mlflow ui` serves a record unless told otherwise.
+LOCAL_SERVER = "http://127.0.0.1:5000"
 PASSWORD = re.compile(r"(://[^/:@\s]*):[^/@\s]*@")
 
 

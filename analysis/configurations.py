@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import pandas as pd
 
-from analysis.address import is_server, mlflow_command
+from analysis.address import LOCAL_SERVER, is_server, mlflow_command
 from analysis.compare import POINTS
 from analysis.figures.style import label
 from analysis.findings import Findings
@@ -18,8 +18,6 @@ from analysis.load import StudyRecord
 from analysis.tables import text
 from analysis.verdict import count
 
-#: Where ``mlflow ui`` listens unless told otherwise.
-LOCAL_SERVER = "http://127.0.0.1:5000"
 #: Keys of the flat ``TrialConfig`` without a dot; those with one belong to a part (``optimizer.momentum``).
 PLAIN_KEYS = frozenset(
     {

@@ -85,3 +85,16 @@ def _one_regime(record: StudyRecord) -> StudyRecord:
         trials=trials.reset_index(drop=True),
         epochs=epochs.reset_index(drop=True),
     )
+
+
+def describe(findings: Findings) -> list[str]:
+    """What was studied, in a few words each: data set, number of arms, baseline, when it ended."""
+    dataset = str((findings.record.protocol.get("dataset") or {}).get("name") or "")
+    last = findings.record.trials["end"].max()
+    facts = [
+        dataset,
+        count(len(findings.arms), "arm"),
+        f"baseline {findings.baseline}" if findings.baseline else "",
+        "" if pd.isna(last) else f"{last:%Y-%m-%d %H:%M} UTC",
+    ]
+    return [fact for fact in facts if fact]

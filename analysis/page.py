@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import pandas as pd
-
 from analysis.arm_section import arm_section
 from analysis.audit_section import audit_section
 from analysis.configurations import trials_section
 from analysis.document import document, figure_section, header
 from analysis.figures.style import build_style
 from analysis.figures.table import FIGURES
-from analysis.findings import Findings
+from analysis.findings import Findings, describe
 from analysis.reported import ReportedPart
 from analysis.tables import text
-from analysis.verdict import count
 
 #: Figures that stand above the table, in the order of the report.
 FIRST = ("forest",)
+#: Of a study that states none of its own.
+QUESTION = "Does this choice matter, by how much, and how sure are we?"
 
 
 def build_page(findings: Findings, reported: ReportedPart | None = None) -> str:
@@ -49,15 +48,5 @@ def _sections(findings: Findings, reported: ReportedPart | None) -> Iterator[str
 
 
 def _header(findings: Findings) -> str:
-    protocol = findings.record.protocol
-    dataset = protocol.get("dataset") or {}
-    facts = [str(dataset.get("name", "")), count(len(findings.arms), "arm"), _when(findings.record.trials)]
-    if findings.baseline:
-        facts.insert(2, f"baseline {findings.baseline}")
-    question = str(protocol.get("question") or "Does this choice matter, by how much, and how sure are we?")
-    return header(facts, findings.record.name, question, findings.verdict)
-
-
-def _when(trials: pd.DataFrame) -> str:
-    last = trials["end"].max()
-    return "" if pd.isna(last) else f"{last:%Y-%m-%d %H:%M} UTC"
+    question = str(findings.record.protocol.get("question") or QUESTION)
+    return header(describe(findings), findings.record.name, question, findings.verdict)

@@ -15,7 +15,7 @@ from analysis.address import redact
 from analysis.audit import STOP_REASONS, describe_rungs, sampling_errors
 from analysis.claims import render
 from analysis.compare import POINTS
-from analysis.findings import Findings
+from analysis.findings import Findings, describe
 from analysis.plain import fit, plain, to_ascii, width, wrap
 from analysis.remarks import audit_remarks, protocol_facts
 from analysis.reported import ReportedPart
@@ -76,7 +76,7 @@ def as_text(findings: Findings, reported: ReportedPart | None = None, *, ascii_o
     def words(value: object) -> str:
         return to_ascii(plain(value)) if ascii_only else plain(value)
 
-    lines = [*wrap(words(findings.record.name), TEXT_WIDTH), *wrap(words(describe(findings)), TEXT_WIDTH), ""]
+    lines = [*wrap(words(findings.record.name), TEXT_WIDTH), *wrap(words(_subject(findings)), TEXT_WIDTH), ""]
     lines += wrap(words(findings.verdict), TEXT_WIDTH)
     for section in build_sections(findings):
         lines += ["", words(section.title), "=" * len(section.title)]
@@ -103,7 +103,7 @@ def as_markdown(findings: Findings, reported: ReportedPart | None = None, *, asc
         shown = "".join(f"\\{character}" if character in MARKUP else character for character in plain(value))
         return to_ascii(shown) if ascii_only else shown
 
-    lines = [f"# {words(findings.record.name)}", "", words(describe(findings)), "", f"**{words(findings.verdict)}**"]
+    lines = [f"# {words(findings.record.name)}", "", words(_subject(findings)), "", f"**{words(findings.verdict)}**"]
     for section in build_sections(findings):
         lines += ["", f"## {section.title}", ""]
         if section.rows:
@@ -168,15 +168,10 @@ def _strict(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def describe(findings: Findings) -> str:
+def _subject(findings: Findings) -> str:
     """One line on what was studied."""
-    protocol = findings.record.protocol
-    dataset = str((protocol.get("dataset") or {}).get("name") or "")
-    last = findings.record.trials["end"].max()
-    facts = [dataset, f"{len(findings.arms)} arms", f"baseline {findings.baseline}" if findings.baseline else ""]
-    facts.append("" if pd.isna(last) else f"{last:%Y-%m-%d %H:%M} UTC")
-    question = str(protocol.get("question") or "")
-    return " · ".join(fact for fact in [question, *facts] if fact)
+    question = str(findings.record.protocol.get("question") or "")
+    return " · ".join([*([question] if question else []), *describe(findings)])
 
 
 def _arm_section(findings: Findings) -> Section:

@@ -15,7 +15,7 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 
-from analysis.address import mlflow_command, redact
+from analysis.address import LOCAL_SERVER, mlflow_command, redact
 from analysis.plain import needs_ascii, plain, to_ascii, wrap
 from analysis.report import Report, build_report
 from search_spaces.arms import Study
@@ -31,8 +31,6 @@ from trainables.config import InputError, Scalar
 from trainables.data import Dataset
 
 MAX_REASON = 300
-#: Where ``mlflow ui`` listens unless told otherwise.
-MLFLOW_PORT = 5000
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +85,7 @@ def where_to_look(options: Options, experiment_id: str, run_id: str) -> list[str
     if uri.startswith(("http://", "https://")):
         lines = [f"MLflow: {redact(uri).rstrip('/')}/{page}"]
     else:
-        lines = [f"MLflow: {mlflow_command(uri)}", f"        then http://127.0.0.1:{MLFLOW_PORT}/{page}"]
+        lines = [f"MLflow: {mlflow_command(uri)}", f"        then {LOCAL_SERVER}/{page}"]
     journal = options.folder / JOURNAL_FILE
     if journal.is_file() and find_spec("optuna_dashboard"):
         lines.append(f"Search: optuna-dashboard {shlex.quote(str(journal))}")
