@@ -27,6 +27,9 @@ from bench.studies import ROOT
 MAX_SECONDS = {"load": 15.0, "report": 30.0}
 MAX_PAGE_MEGABYTES = 15.0
 START_SECONDS = 180
+#: A server has started when it needs less than so much of the processor in so many seconds.
+IDLE_SECONDS = 0.2
+SETTLE_SECONDS = 4
 SCRIPTS = {
     "load": "from analysis.load import load_study; load_study({name!r}, tracking_uri={uri!r})",
     "report": "from analysis.report import build_report; build_report({name!r}, tracking_uri={uri!r}, output={out!r})",
@@ -114,9 +117,18 @@ def serve(folder: Path, share: float = 1.0) -> Iterator[tuple[str, int]]:
         try:
             uri = f"http://127.0.0.1:{port}"
             wait_for(lambda: urlopen(f"{uri}/health", timeout=5).status)
+            settle(process.pid)
             yield uri, process.pid
         finally:
             os.killpg(process.pid, signal.SIGTERM)  # its workers too
+
+
+def settle(group: int) -> None:
+    """Until a server that answers has started its other workers too: that work is not the request's."""
+    end, before = time.monotonic() + START_SECONDS, -1.0
+    while time.monotonic() < end and (now := group_seconds(group)) - before > IDLE_SECONDS:
+        before = now
+        time.sleep(SETTLE_SECONDS)
 
 
 def wait_for(answers: Callable[[], object]) -> None:
