@@ -62,11 +62,11 @@ def _to_arrow(column: pd.Series[Any], kind: pa.DataType) -> pa.Array:
     return pa.array(column, from_pandas=True).cast(kind)
 
 
-def read_histories(content: bytes | None, runs: Sequence[Run], metrics: Collection[str] | None) -> pd.DataFrame | None:
+def read_histories(content: bytes, runs: Sequence[Run], metrics: Collection[str] | None) -> pd.DataFrame | None:
     """What the file holds of these runs, where it may be believed.
 
     Args:
-        content: The file's content; None if there is none.
+        content: The file's content.
         runs: The study's trials as the server describes them now.
         metrics: Those wanted; all by default.
 
@@ -74,7 +74,7 @@ def read_histories(content: bytes | None, runs: Sequence[Run], metrics: Collecti
         ``run_id, epoch, logged_at`` and the metrics, one row per run and epoch; None where the file is not whole, is
         not of exactly these runs, or does not agree with the server, which must then be asked.
     """
-    if content is None or any(run.info.status not in ENDED for run in runs):
+    if any(run.info.status not in ENDED for run in runs):
         return None
     try:
         table = parquet.read_table(io.BytesIO(content))

@@ -6,7 +6,7 @@ step = epoch. Looking never writes: a store that is not there stays away, an emp
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,7 @@ class StudyRecord:
         finals: ``final.json`` of the runs that have one, by run id.
         identities: ``identities.json``, the exact tests recorded with the study; empty if there are none.
         diagnostics: ``diagnostics.json``, the short measurements beside its training; empty if there are none.
+        runs_of: For each metric on record, read or not, the runs that logged it.
     """
 
     name: str
@@ -74,6 +75,7 @@ class StudyRecord:
     finals: Mapping[str, Mapping[str, Any]]
     identities: Mapping[str, Any] = field(default_factory=dict)
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    runs_of: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def load_study(
@@ -110,6 +112,7 @@ def load_study(
             finals=read_json_of_each(uri, _confirmed(children), "final.json") if finals else {},
             identities=read_json(uri, parent, "identities.json") or {},
             diagnostics=read_json(uri, parent, "diagnostics.json") or {},
+            runs_of=_runs_of(children),
         )
 
 
@@ -119,10 +122,22 @@ def load_epochs(record: StudyRecord) -> pd.DataFrame:
     Raises:
         InputError: If the store does not answer any more.
     """
-    with one_line(record.tracking_uri):
-        client = MlflowClient(record.tracking_uri)
-        children = _children(client, record.experiment_id, record.run_id)
-        return _load_epochs(record.tracking_uri, client.get_run(record.run_id), children, build_trials(children), None)
+    uri, keys = record.tracking_uri, ["run_id", "epoch"]
+    others = {metric: runs for metric, runs in record.runs_of.items() if metric not in record.epochs}
+    if not others:
+        return record.epochs
+    with one_line(uri):
+        client = MlflowClient(uri)
+        held = _read_file(
+            uri, client.get_run(record.run_id), lambda: _children(client, record.experiment_id, record.run_id)
+        )
+        if held is not None:
+            return add_trial_keys(held, record.trials)
+        rest = build_epochs(load_histories(uri, others), record.trials)
+    both = record.epochs.set_index(keys).combine_first(rest.set_index(keys))
+    logged_at = pd.concat([record.epochs, rest]).groupby(keys)["logged_at"].max()
+    values = both[[*record.runs_of]].assign(logged_at=logged_at).reset_index()
+    return add_trial_keys(values, record.trials)
 
 
 def load_protocol(name: str, *, tracking_uri: str | None = None) -> dict[str, Any]:
@@ -241,16 +256,27 @@ def _load_epochs(
     uri: str, parent: Run, children: Sequence[Run], trials: pd.DataFrame, metrics: Collection[str] | None
 ) -> pd.DataFrame:
     """From the file that the study's run carries where a server agrees with it; else value by value."""
-    if is_server(uri):
-        held = read_histories(read_artifact(uri, parent, FILE_NAME), children, metrics)
-        if held is not None:
-            return add_trial_keys(held, trials)
+    held = _read_file(uri, parent, lambda: children, metrics)
+    if held is not None:
+        return add_trial_keys(held, trials)
+    wanted = {metric: runs for metric, runs in _runs_of(children).items() if metrics is None or metric in metrics}
+    return build_epochs(load_histories(uri, wanted), trials)
+
+
+def _read_file(
+    uri: str, parent: Run, children: Callable[[], Sequence[Run]], metrics: Collection[str] | None = None
+) -> pd.DataFrame | None:
+    """What the file on the study's run holds; None where there is none to believe, or a database is as fast."""
+    content = read_artifact(uri, parent, FILE_NAME) if is_server(uri) else None
+    return None if content is None else read_histories(content, children(), metrics)
+
+
+def _runs_of(children: Sequence[Run]) -> dict[str, list[str]]:
     runs_of: dict[str, list[str]] = {}
     for run in children:
-        for key in run.data.metrics:
-            if metrics is None or key in metrics:
-                runs_of.setdefault(key, []).append(run.info.run_id)
-    return build_epochs(load_histories(uri, runs_of), trials)
+        for metric in run.data.metrics:
+            runs_of.setdefault(metric, []).append(run.info.run_id)
+    return runs_of
 
 
 def build_epochs(histories: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:

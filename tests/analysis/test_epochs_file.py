@@ -106,7 +106,7 @@ def test_a_file_is_not_believed_while_a_trial_runs_or_when_one_came_later(conten
     assert read_histories(content, runs[1:], None) is None
 
 
-@pytest.mark.parametrize("broken", [None, b"", b"PAR1 and no more", b"<html>"])
+@pytest.mark.parametrize("broken", [b"", b"PAR1 and no more", b"<html>"])
 def test_what_is_no_such_file_is_not_believed(runs, broken):
     assert read_histories(broken, runs, None) is None
 

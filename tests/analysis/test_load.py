@@ -8,6 +8,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from analysis import histories
+from analysis import load as load_module
 from analysis.load import convert, load_study
 from trainables.config import InputError
 
@@ -202,3 +203,15 @@ def test_more_runs_than_one_query_takes_are_all_read(store, monkeypatch):
     paged = load_study("truth", tracking_uri=store, finals=False)
     pd.testing.assert_frame_equal(whole.epochs, paged.epochs)
     pd.testing.assert_frame_equal(whole.trials, paged.trials)
+
+
+@pytest.mark.parametrize("metrics", [("val_accuracy", "epoch_seconds"), ("val_accuracy",), (), None])
+@pytest.mark.parametrize("study", ["truth", "searching"])
+def test_epochs_read_in_two_parts_are_those_read_at_once(store, monkeypatch, study, metrics):
+    whole = load_study(study, tracking_uri=store).epochs
+    part = load_study(study, tracking_uri=store, metrics=metrics)
+    asked = []
+    read = load_module.load_histories
+    monkeypatch.setattr(load_module, "load_histories", lambda uri, runs_of: asked.extend(runs_of) or read(uri, runs_of))
+    pd.testing.assert_frame_equal(load_module.load_epochs(part)[whole.columns], whole, check_dtype=False)
+    assert not set(asked) & set(part.epochs.columns)  # no value is asked for twice
