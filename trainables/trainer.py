@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import math
-import os
 import random
 import socket
 import time
@@ -14,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainables.checkpoint import read_checkpoint, replace_file, write_checkpoint
+from trainables.checks import one_line
 from trainables.config import LOOKS, InputError, TrialConfig
 from trainables.data import Dataset
 from trainables.evaluation import corrupt_test_images, final_evaluation
@@ -27,8 +30,13 @@ from trainables.loop import (
     switch_optimizer,
 )
 
-CHECKPOINT_FILE = "trial.pt"
 REPORT_SECONDS = 0.3
+#: Seconds of training that a second of saving must be worth: saving costs a trial 2% at most.
+TRAINING_PER_SAVING = 50
+#: What saving is thought to take until it was tried.
+FIRST_SAVING_SECONDS = 0.005
+
+_log = logging.getLogger(__name__)
 
 
 class Trainer:
@@ -36,7 +44,9 @@ class Trainer:
 
     A request holds ``config`` (a flat ``TrialConfig``), ``phase`` (``search``, ``confirm`` or ``control``), ``rungs``
     (epochs that must be reported as they end), ``model_path`` (where a confirm trial leaves its weights, or None), and
-    possibly ``watch`` (which of ``config.LOOKS`` to take after each epoch; none if it is left out).
+    possibly ``key`` (names the trial for good), ``watch`` (which of ``config.LOOKS`` to take after each epoch; none if
+    it is left out) and ``checkpoint`` (the trial's own file, from which it goes on after a crash; none if it is left
+    out).
 
     Args:
         dataset: The data.
@@ -51,43 +61,81 @@ class Trainer:
         self._data: ResidentData | None = None
         self._splits: dict[tuple[int, float], tuple[Tensor, Tensor]] = {}
         self._corrupted: dict[str, list[Tensor]] | None = None
+        self._saving_seconds = FIRST_SAVING_SECONDS
+        self._warned = False
 
     def begin(self, request: dict[str, Any]) -> None:
         """Forget the last trial; nothing of it may reach the next. The new one starts when it is advanced."""
         self._request = request
         self._state: TrainingState | None = None
-        self._seconds = 0.0
+        self._rows: list[tuple[int, dict[str, float]]] = []
+        self._seconds = self._saved_seconds = 0.0
 
     def advance(self) -> dict[str, Any]:
         """Train until something is worth reporting: a rung of the scheduler, a share of a second, or the end.
 
         A trial's epochs can be far shorter than the driver's handling of a report, so they travel together;
-        what the scheduler decides on, it sees at exactly the epochs it asked for.
+        what the scheduler decides on, it sees at exactly the epochs it asked for. A trial that goes on from its
+        checkpoint first reports all epochs until then at once, since the one who heard of them may be gone.
+
+        Returns:
+            What the last epoch says, and ``rows`` (epoch and metrics of each epoch), ``final`` after a confirm trial's
+            last epoch, and ``notice`` (a sentence) in the first result of a trial that found a checkpoint, good or not.
         """
-        state = self._state or self._start()
-        started = time.monotonic()
+        notice = ""
         rows: list[tuple[int, dict[str, float]]] = []
-        result: dict[str, Any] = {}
-        while not rows or not (result["done"] or self._at_rung() or time.monotonic() - started > REPORT_SECONDS):
-            row = run_epoch(state, self._resident(), watch=self._looks(state))
-            self._seconds += row["epoch_seconds"]
-            rows.append((state.epoch, row))
-            # ASHA never stops a NaN, so a diverged trial must end itself.
-            result["done"] = bool(row["diverged"]) or state.epoch >= state.config.epochs
+        state = self._state
+        if state is None:
+            state, notice = self._start_or_go_on()
+            rows = [*self._rows]
+        rows = rows or self._train(state)
+        _, row = rows[-1]
+        result: dict[str, Any] = {"notice": notice} if notice else {}
+        result["done"] = _is_last(state, row)
         if result["done"] and self._request["phase"] != "search":
-            result["final"] = self._finish(row)
+            result["final"] = self._finish(state, row)
         result |= {"epoch": state.epoch, "schedule_percent": 100.0 * state.epoch / state.config.epochs, "rows": rows}
         result |= {"val_accuracy": row["val_accuracy"], "val_nll": row.get("val_nll", math.inf)}
         result |= {"diverged": row["diverged"], "trial_seconds": self._seconds, "node": socket.gethostname()}
         return result
 
-    def save(self, folder: Path) -> None:
-        """Everything the next epoch depends on, readable with ``weights_only=True``."""
-        state = self._state or self._start()
-        content = {
-            "config": state.config.to_flat(),
+    def _train(self, state: TrainingState) -> list[tuple[int, dict[str, float]]]:
+        started = time.monotonic()
+        rows: list[tuple[int, dict[str, float]]] = []
+        while not rows or not (
+            _is_last(state, rows[-1][1])
+            or state.epoch in self._request["rungs"]
+            or time.monotonic() - started > REPORT_SECONDS
+        ):
+            row = run_epoch(state, self._resident(), watch=self._looks(state))
+            self._seconds += row["epoch_seconds"]
+            rows.append((state.epoch, row))
+        self._rows += rows
+        self._save(state)
+        return rows
+
+    def _save(self, state: TrainingState) -> None:
+        """Save if the training since the last time is worth it; that it cannot be saved does not end a trial."""
+        path = self._request.get("checkpoint")
+        if path is None or self._seconds - self._saved_seconds < TRAINING_PER_SAVING * self._saving_seconds:
+            return
+        started = time.monotonic()
+        try:
+            write_checkpoint(Path(path), self._content(state))
+        except Exception as error:  # noqa: BLE001 - a full disk, or a part of the user's that cannot be saved
+            if not self._warned:
+                _log.warning("Trials go on without being saved: %s", one_line(error))
+            self._warned = True
+        self._saving_seconds = time.monotonic() - started
+        self._saved_seconds = self._seconds
+
+    def _content(self, state: TrainingState) -> dict[str, Any]:
+        """Everything the next epoch depends on, and everything told so far, in types that a safe load accepts."""
+        return {
+            "trial": self._trial(state),
             "epoch": state.epoch,
             "seconds": self._seconds,
+            "rows": self._rows,
             "model": state.model.state_dict(),
             "optimizer": state.optimizer.state_dict(),
             "schedule": state.schedule.state_dict(),
@@ -95,27 +143,50 @@ class Trainer:
             "augmentation": state.augmentation.get_state(),
             "global_generators": _global_generators(self._device),
         }
-        target = folder / CHECKPOINT_FILE
-        temporary = target.with_name(f"{target.name}.{os.getpid()}")
-        torch.save(content, temporary)
-        temporary.replace(target)
 
-    def restore(self, folder: Path) -> None:
-        """Go on exactly where ``save`` was called."""
-        content = torch.load(folder / CHECKPOINT_FILE, weights_only=True)
+    def _trial(self, state: TrainingState) -> dict[str, Any]:
+        """Whose the checkpoint is: everything that decides what its rows are."""
+        weights = state.model.state_dict().items()
+        return {
+            "key": self._request.get("key"),
+            "phase": self._request["phase"],
+            "watch": list(self._request.get("watch", ())),
+            "config": state.config.to_flat(),
+            "data": self._dataset.sha256,
+            "device": self._device.type,
+            "torch": str(torch.__version__),
+            "model": {name: [str(value.dtype), *value.shape] for name, value in weights if isinstance(value, Tensor)},
+        }
+
+    def _start_or_go_on(self) -> tuple[TrainingState, str]:
+        """The trial at its first epoch or where its checkpoint has it, and what there is to say about that."""
         state = self._start()
-        if content["config"] != state.config.to_flat():
-            raise ValueError(f"The checkpoint in {folder} belongs to another configuration.")
+        path = self._request.get("checkpoint")
+        if path is None:
+            return state, ""
+        content, notice = read_checkpoint(Path(path), self._trial(state))
+        if content is None:
+            return state, notice
+        try:
+            self._restore(state, content)
+        except Exception as error:  # noqa: BLE001 - a part of the user's may be another by now
+            reason = f"The checkpoint {Path(path).name} does not fit ({one_line(error)})"
+            return self._start(), f"{notice} {reason}; the trial starts from scratch.".strip()
+        return state, f"{notice} The trial went on from its checkpoint, after epoch {state.epoch}.".strip()
+
+    def _restore(self, state: TrainingState, content: dict[str, Any]) -> None:
+        rows, seconds = list(content["rows"]), float(content["seconds"])
         state.epoch = content["epoch"]
         if 0 < state.config.switch_epoch < state.epoch:
             switch_optimizer(state)
-        self._seconds = content["seconds"]
         state.model.load_state_dict(content["model"])
         state.optimizer.load_state_dict(content["optimizer"])
         state.schedule.load_state_dict(content["schedule"])
         state.order.set_state(content["order"])
         state.augmentation.set_state(content["augmentation"])
         _restore_global_generators(content["global_generators"], self._device)
+        self._rows = rows
+        self._seconds = self._saved_seconds = seconds
 
     def _start(self) -> TrainingState:
         config = TrialConfig.from_flat(self._request["config"])
@@ -141,13 +212,8 @@ class Trainer:
             self._data = load_resident(self._dataset, self._device)
         return self._data
 
-    def _at_rung(self) -> bool:
-        state = self._state
-        return state is not None and state.epoch in self._request["rungs"]
-
-    def _finish(self, row: dict[str, float]) -> dict[str, Any]:
+    def _finish(self, state: TrainingState, row: dict[str, float]) -> dict[str, Any]:
         """The one look at the test split: its metrics join the last row, the rest is returned."""
-        state = self._state or self._start()
         if self._corrupted is None:
             self._corrupted = corrupt_test_images(self._resident())
         final = final_evaluation(state, self._resident(), self._corrupted, diverged=bool(row["diverged"]))
@@ -159,11 +225,14 @@ class Trainer:
         path = self._request.get("model_path")
         if path is None:
             return
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f"{target.name}.{os.getpid()}")
-        torch.save({key: value.cpu() for key, value in state.model.state_dict().items()}, temporary)
-        temporary.replace(target)
+        buffer = io.BytesIO()
+        torch.save({key: value.cpu() for key, value in state.model.state_dict().items()}, buffer)
+        replace_file(Path(path), buffer.getbuffer())
+
+
+def _is_last(state: TrainingState, row: dict[str, float]) -> bool:
+    # ASHA never stops a NaN, so a diverged trial must end itself.
+    return bool(row["diverged"]) or state.epoch >= state.config.epochs
 
 
 def _global_generators(device: torch.device) -> dict[str, Any]:

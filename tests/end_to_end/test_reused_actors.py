@@ -120,6 +120,7 @@ def run_all(folder, *, reuse_actors):
             callbacks=[listener],
             stop=lambda _trial_id, result: result["config"]["config"]["seed"] == STOPS,
             verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     ).fit()
     assert results.num_errors == 0

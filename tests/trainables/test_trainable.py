@@ -1,9 +1,13 @@
 """A trial's numbers do not depend on the actor's past, on the clock, on an interruption, or on the test split."""
 
 import dataclasses
+import errno
 import json
+import logging
 import math
+import os
 import random
+import shutil
 import sys
 import types
 
@@ -18,7 +22,6 @@ import trainables.trainer
 from trainables.config import InputError
 from trainables.data import load_dataset
 from trainables.trainable import ClassifierTrainable
-from trainables.trainer import CHECKPOINT_FILE
 
 DATASET = load_dataset("digits", train_size=120)  # 100 to train on, 20 to validate on
 OTHER_TEST = dataclasses.replace(
@@ -138,8 +141,8 @@ def rows(results):
 
 
 def end(results):
-    """What the last result says beside its rows and seconds."""
-    return {key: value for key, value in results[-1].items() if key not in ("rows", "trial_seconds")}
+    """What the last result says beside its rows and seconds, and the notice that a first result may have."""
+    return {key: value for key, value in results[-1].items() if key not in ("rows", "trial_seconds", "notice")}
 
 
 def state_of(actor):
@@ -164,7 +167,7 @@ def run(actor):
 
 @every_config
 @pytest.mark.parametrize("ending", ["completed", "stopped", "diverged", "confirmed", "restored"])
-def test_a_reused_actor_gives_what_a_fresh_one_gives(number, ending, tmp_path):
+def test_a_reused_actor_gives_what_a_fresh_one_gives(number, ending, tmp_path, monkeypatch):
     target, predecessor = CONFIGS[number], OPPOSITES[number]
     shared = ("loss", "optimizer", "optimizer.learning_rate", "model", "batch_size", "epochs", *switches(0), *EXTRAS)
     assert [key for key in shared if target.get(key) == predecessor.get(key)] == []
@@ -175,14 +178,18 @@ def test_a_reused_actor_gives_what_a_fresh_one_gives(number, ending, tmp_path):
 
     if ending == "diverged":
         predecessor = with_loss(predecessor, "mse" if number == 0 else "cross_entropy") | DIVERGING
-    actor = fresh(request(predecessor, phase="confirm" if ending == "confirmed" else "search", rungs=[1]))
+    before = request(predecessor, phase="confirm" if ending == "confirmed" else "search", rungs=[1])
+    if ending == "restored":
+        monkeypatch.setattr(trainables.trainer, "TRAINING_PER_SAVING", 0)
+        before["checkpoint"] = str(tmp_path / "trial.pt")
+        fresh(before).step()
+    actor = fresh(before)
     if ending == "stopped":
         assert not actor.step()["done"]
     else:
-        assert finish(actor)[-1]["diverged"] == (ending == "diverged")
-    if ending == "restored":
-        actor.save_checkpoint(str(tmp_path))
-        actor.load_checkpoint(str(tmp_path))
+        results = finish(actor)
+        assert results[-1]["diverged"] == (ending == "diverged")
+        assert ("notice" in results[0]) == (ending == "restored")
     assert actor.reset_config(watched)
     reused_rows, reused_end, reused_state = run(actor)
 
@@ -217,105 +224,275 @@ def test_an_actor_computes_in_one_thread():
 
 # Checkpoints
 
+SCRATCH = "the trial starts from scratch."
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "checkpoints" / "arm-search-0.pt"
+
+
+@pytest.fixture
+def _saving(monkeypatch):
+    """Saves after every report, whatever it costs."""
+    monkeypatch.setattr(trainables.trainer, "TRAINING_PER_SAVING", 0)
+
+
+def saved(path, flat, epoch=1, **more):
+    """A request whose trial was killed after an epoch; every epoch is reported and saved."""
+    asked = request(flat, checkpoint=str(path), rungs=range(20), **more)
+    actor = fresh(asked)
+    assert [actor.step()["epoch"] for _ in range(epoch)] == list(range(1, epoch + 1))
+    return asked
+
+
+def names(path):
+    return sorted(file.name for file in path.parent.iterdir())
+
 
 @every_config
-def test_a_trial_restored_in_another_actor_goes_on_as_if_never_interrupted(number, tmp_path):
+@pytest.mark.usefixtures("_saving")
+def test_a_trial_killed_after_any_epoch_goes_on_as_if_it_never_was(number, path, tmp_path):
     flat = CONFIGS[number]
-    every_epoch = request(flat, phase="confirm", rungs=range(20), watch=["noise", "test"])
-    expected_rows, expected_end, expected_state = run(fresh(every_epoch))
+    watched = request(flat, phase="confirm", rungs=range(20), watch=["noise", "test"])
+    expected_rows, expected_end, expected_state = run(fresh(watched))
 
-    first = fresh(every_epoch)
-    told = [first.step(), first.step()]
-    first.save_checkpoint(str(tmp_path))
+    first, told = fresh(watched | {"checkpoint": str(path)}), []
+    while not told or not told[-1]["done"]:
+        told.append(first.step())
+        shutil.copy(path, tmp_path / f"after-{told[-1]['epoch']}.pt")
+    assert names(path) == [path.name, f"{path.name}.previous"]
+    assert rows(told) == expected_rows
+    assert_equal_to_the_bit(state_of(first), expected_state)
+
     actor = fresh(request(OPPOSITES[number], rungs=[1]))
-    actor.step()
-    actor.reset_config(every_epoch)
-    actor.load_checkpoint(str(tmp_path))
-    results = finish(actor)
+    for epoch in range(1, flat["epochs"] + 1):
+        actor.reset_config(request(OPPOSITES[number], rungs=[1]))
+        actor.step()
+        actor.reset_config(watched | {"checkpoint": str(tmp_path / f"after-{epoch}.pt")})
+        results = finish(actor)
+        assert [result["epoch"] for result in results] == list(range(epoch, flat["epochs"] + 1))
+        assert rows(results) == expected_rows
+        assert end(results) == expected_end
+        assert_equal_to_the_bit(state_of(actor), expected_state)
+        assert results[0]["trial_seconds"] == told[epoch - 1]["trial_seconds"]
+        assert results[0]["rows"][: epoch - 1] == [row for result in told[: epoch - 1] for row in result["rows"]]
+        notices = [f"The trial went on from its checkpoint, after epoch {epoch}.", *[None] * (len(results) - 1)]
+        assert [result.get("notice") for result in results] == notices
 
-    assert rows(told) + rows(results) == expected_rows
-    assert end(results) == expected_end
+
+@every_config
+@pytest.mark.usefixtures("_saving")
+def test_a_trial_killed_after_every_epoch_is_told_whole(number, path):
+    flat, results = CONFIGS[number], []
+    asked = request(flat, phase="control", rungs=range(20), checkpoint=str(path))
+    while not results or not results[-1]["done"]:
+        actor = fresh(asked)
+        results = [actor.step(), actor.step()] if results else [actor.step()]
+    expected_rows, expected_end, expected_state = run(fresh(request(flat, phase="control")))
+    assert (rows(results), end(results)) == (expected_rows, expected_end)
     assert_equal_to_the_bit(state_of(actor), expected_state)
-    assert results[0]["trial_seconds"] > told[-1]["trial_seconds"]
 
 
-@pytest.mark.parametrize("saved_after", range(6))
-def test_a_trial_is_restored_before_at_and_after_the_switch_of_its_optimizer(saved_after, tmp_path):
+@pytest.mark.parametrize("saved_after", range(1, 7))
+@pytest.mark.usefixtures("_saving")
+def test_a_trial_goes_on_before_at_and_after_the_switch_of_its_optimizer(saved_after, path):
     # Not AdamW: its saved state would make an Adam in its place behave as it does.
     flat = CONFIGS[7] | {"optimizer": "rmsprop", "switch_epoch": 3}
-    every_epoch = request(flat, rungs=range(20), watch=["noise"])
-    expected_rows, _, expected_state = run(fresh(every_epoch))
-    first = fresh(every_epoch)
-    told = [first.step() for _ in range(saved_after)]
-    first.save_checkpoint(str(tmp_path))
-    actor = fresh(request(CONFIGS[0]))
-    actor.reset_config(every_epoch)
-    actor.load_checkpoint(str(tmp_path))
-    assert rows(told) + rows(finish(actor)) == expected_rows
+    expected_rows, _, expected_state = run(fresh(request(flat, watch=["noise"])))
+    actor = fresh(saved(path, flat, saved_after, watch=["noise"]))
+    assert rows(finish(actor)) == expected_rows
     assert_equal_to_the_bit(state_of(actor), expected_state)
     assert [row["learning_rate"] <= 0.002 for _, row in expected_rows] == [False] * 3 + [True] * 3
 
 
-def test_saving_does_not_change_the_trial(tmp_path):
-    flat = CONFIGS[7]
-    expected_rows, _, expected_state = run(fresh(request(flat)))
-    actor = fresh(request(flat, rungs=range(20)))
-    results = []
-    while not results or not results[-1]["done"]:
-        actor.save_checkpoint(str(tmp_path))
-        results.append(actor.step())
-    assert rows(results) == expected_rows
-    assert_equal_to_the_bit(state_of(actor), expected_state)
+@pytest.mark.usefixtures("_saving")
+def test_a_confirmation_killed_after_its_last_epoch_is_looked_at_again_and_leaves_the_same_weights(path, tmp_path):
+    weights = tmp_path / "models" / "arm-10.pt"
+    asked = request(CONFIGS[2], phase="confirm", checkpoint=str(path), model_path=str(weights))
+    expected = finish(fresh(asked))
+    expected_weights = weights.read_bytes()
+    weights.unlink()
+    (again,) = finish(fresh(asked))
+    assert rows([again]) == rows(expected)
+    assert again["final"] == expected[-1]["final"]
+    assert weights.read_bytes() == expected_weights
 
 
-def test_a_checkpoint_before_the_first_epoch_restores_the_whole_trial(tmp_path):
-    fresh(request(CONFIGS[2])).save_checkpoint(str(tmp_path))
-    actor = fresh(request(CONFIGS[2]))
-    actor.load_checkpoint(str(tmp_path))
-    assert rows(finish(actor)) == rows(finish(fresh(request(CONFIGS[2]))))
-
-
-@every_config
-def test_a_checkpoint_holds_nothing_that_must_be_unpickled_and_leaves_one_file(number, tmp_path):
-    actor = fresh(request(CONFIGS[number], rungs=[1]))
-    actor.step()
-    actor.save_checkpoint(str(tmp_path))
-    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT_FILE]
-    content = torch.load(tmp_path / CHECKPOINT_FILE, weights_only=True)
-    assert content["epoch"] == 1
-    assert content["config"].items() >= CONFIGS[number].items()
+@pytest.mark.parametrize("phase", ["search", "confirm"])
+@pytest.mark.usefixtures("_saving")
+def test_a_trial_that_diverged_stays_so(phase, path, monkeypatch):
+    flat = with_loss(CONFIGS[0], "cross_entropy") | DIVERGING | {"epochs": 6}
+    asked = request(flat, phase=phase, checkpoint=str(path))
+    expected = finish(fresh(asked))
+    monkeypatch.setattr(trainables.trainer, "run_epoch", None)
+    (again,) = finish(fresh(asked))
+    assert again["diverged"] == 1
+    assert rows([again]) == rows(expected)
+    assert end([again]) == end(expected)
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [("seed", 99), ("optimizer.learning_rate", 0.2), ("loss", "mse"), ("width", 33), ("epochs", 4), ("imbalance", 2.0)],
+    ("change", "reason"),
+    [
+        ({"config": CONFIGS[0] | {"seed": 99}}, "is of another trial (by its config)"),
+        ({"config": CONFIGS[0] | {"optimizer.learning_rate": 0.2}}, "is of another trial (by its config)"),
+        ({"config": CONFIGS[0] | {"width": 33}}, "is of another trial (by its config, model)"),
+        ({"key": "arm/search/1"}, "is of another trial (by its key)"),
+        ({"phase": "confirm"}, "is of another trial (by its phase)"),
+        ({"watch": ["noise"]}, "is of another trial (by its watch)"),
+    ],
 )
-def test_a_checkpoint_of_another_configuration_is_refused(key, value, tmp_path):
-    actor = fresh(request(CONFIGS[0]))
-    actor.step()
-    actor.save_checkpoint(str(tmp_path))
-    other = fresh(request(CONFIGS[0] | {key: value}))
-    with pytest.raises(ValueError, match="belongs to another configuration"):
-        other.load_checkpoint(str(tmp_path))
+@pytest.mark.usefixtures("_saving")
+def test_a_checkpoint_of_another_trial_is_refused(change, reason, path):
+    asked = saved(path, CONFIGS[0]) | change
+    results = finish(fresh(asked))
+    assert results[0]["notice"] == f"The checkpoint {path.name} {reason}; the trial starts from scratch."
+    assert rows(results) == rows(finish(fresh(asked | {"checkpoint": None})))
+    assert not any("notice" in result for result in results[1:])
 
 
-def test_a_save_that_breaks_off_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
-    actor = fresh(request(CONFIGS[0], rungs=range(20)))
-    actor.step()
-    actor.save_checkpoint(str(tmp_path))
+@pytest.mark.usefixtures("_saving")
+def test_a_checkpoint_of_other_data_or_of_another_torch_is_refused(path, monkeypatch):
+    asked = saved(path, CONFIGS[0])
+    shutil.copy(path, path.with_name("other.pt"))
+    results = finish(fresh(asked, OTHER_TEST))
+    assert results[0]["notice"] == f"The checkpoint {path.name} is of another trial (by its data); " + SCRATCH
+    monkeypatch.setattr(torch, "__version__", "1.0")
+    results = finish(fresh(asked | {"checkpoint": str(path.with_name("other.pt"))}))
+    assert results[0]["notice"] == "The checkpoint other.pt is of another trial (by its torch); " + SCRATCH
 
-    def save_half(_content, path):
-        path.write_bytes(b"half")
-        raise OSError("No space left on device")
 
-    actor.step()
+@pytest.mark.parametrize("keep", [0, 40, 70, 5000, -1])
+@pytest.mark.usefixtures("_saving")
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_it_and_then_to_the_start(keep, path):
+    expected = run(fresh(request(CONFIGS[7])))
+    for damaged, epochs in ([path], [2, 3, 4, 5, 6]), ([path, path.with_name(f"{path.name}.previous")], range(1, 7)):
+        asked = saved(path, CONFIGS[7], 3)
+        for file in damaged:
+            file.write_bytes(file.read_bytes()[:keep])
+        actor = fresh(asked)
+        results = finish(actor)
+        assert [result["epoch"] for result in results] == list(epochs)
+        assert (rows(results), end(results)) == expected[:2]
+        assert_equal_to_the_bit(state_of(actor), expected[2])
+        notice = results[0]["notice"]
+        assert notice.startswith(f"The checkpoint {path.name} ")
+        used = "the one before it is used instead. The trial went on from its checkpoint, after epoch 2."
+        assert notice.endswith(SCRATCH if len(damaged) > 1 else used)
+        for file in path.parent.iterdir():
+            file.unlink()
+
+
+def users_optimizer(num_groups):
+    """A user's optimizer, with its parameters in some groups."""
+
+    def build(parameters, *, learning_rate):
+        parameters = list(parameters)
+        cuts = [parameters[number::num_groups] for number in range(num_groups)]
+        return torch.optim.SGD([{"params": cut} for cut in cuts], lr=learning_rate, momentum=0.9)
+
+    return build
+
+
+@pytest.mark.usefixtures("_saving")
+def test_a_checkpoint_that_a_changed_part_of_the_users_cannot_take_is_no_reason_to_fail(path, monkeypatch):
+    flat = {**CONFIGS[7], "optimizer": "users_module:rule", "optimizer.learning_rate": 0.1, "switch_epoch": 5}
+    monkeypatch.setattr(sys.modules["users_module"], "rule", users_optimizer(1), raising=False)
+    asked = saved(path, flat, 2)
+    monkeypatch.setattr(sys.modules["users_module"], "rule", users_optimizer(2))
+    results = finish(fresh(asked))
+    assert results[0]["notice"].startswith(f"The checkpoint {path.name} does not fit (ValueError: ")
+    assert results[0]["notice"].endswith("; " + SCRATCH)
+    assert rows(results) == rows(finish(fresh(request(flat))))
+
+
+@pytest.mark.usefixtures("_saving")
+def test_a_part_of_the_users_that_cannot_be_saved_is_no_reason_to_fail(path, monkeypatch, caplog):
+    def build(parameters, *, learning_rate):
+        optimizer = users_optimizer(1)(parameters, learning_rate=learning_rate)
+        optimizer.param_groups[0]["rule"] = lambda: None
+        return optimizer
+
+    flat = {**CONFIGS[7], "optimizer": "users_module:rule", "optimizer.learning_rate": 0.1, "switch_epoch": 5}
+    monkeypatch.setattr(sys.modules["users_module"], "rule", build, raising=False)
+    expected = rows(finish(fresh(request(flat))))
+    assert rows(finish(fresh(request(flat, checkpoint=str(path), rungs=[1])))) == expected
+    assert "Trials go on without being saved: " in caplog.text
+
+
+@pytest.mark.usefixtures("_saving")
+def test_a_full_disk_does_not_end_a_trial_and_is_said_once(path, monkeypatch, caplog):
+    expected = rows(finish(fresh(request(CONFIGS[7]))))
+    asked = saved(path, CONFIGS[7], 1)
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", save_half)
-        with pytest.raises(OSError, match="No space"):
-            actor.save_checkpoint(str(tmp_path))
-    again = fresh(request(CONFIGS[0]))
-    again.load_checkpoint(str(tmp_path))
-    assert again._trainer._state.epoch == 1
+        patch.setattr(os, "fsync", full)
+        actor = fresh(asked)
+        assert rows(finish(actor)) == expected
+        actor.reset_config(request(CONFIGS[0], checkpoint=str(path.with_name("other.pt"))))
+        finish(actor)
+    said = "Trials go on without being saved: OSError: [Errno 28] No space left on device"
+    assert [(record.levelno, record.message) for record in caplog.records] == [(logging.WARNING, said)]
+    assert names(path) == [path.name]
+    results = finish(fresh(asked))
+    assert results[0]["epoch"] == 1
+    assert rows(results) == expected
+
+
+@settings(deadline=None)  # a busy machine is not a failure
+@given(
+    # Binary fractions, whose sums and differences are exact.
+    training=st.lists(st.integers(1, 1280).map(lambda count: count / 64), min_size=20, max_size=20),
+    saving=st.lists(st.integers(1, 2048).map(lambda count: count / 4096), min_size=20, max_size=20),
+    breaks=st.booleans(),
+)
+def test_saving_takes_two_percent_of_the_training_at_most(training, saving, breaks):
+    now, saves = 0.0, []
+
+    def pretend_epoch(state, _data, *, watch):
+        state.epoch += 1
+        return {"val_accuracy": 0.5, "diverged": 0.0, "epoch_seconds": training[state.epoch - 1]}
+
+    def pretend_write(_path, content):
+        nonlocal now
+        now += saving[len(saves)]
+        saves.append(content["epoch"])
+        if breaks:
+            raise OSError
+
+    actor = fresh(request(CONFIGS[0] | {"epochs": 20}, rungs=range(30), checkpoint="/nowhere/trial.pt"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainables.trainer, "run_epoch", pretend_epoch)
+        patch.setattr(trainables.trainer, "write_checkpoint", pretend_write)
+        patch.setattr(trainables.trainer, "time", types.SimpleNamespace(monotonic=lambda: now))
+        finish(actor)
+    expected, last, needed = [], 0, 50 * 0.005
+    for epoch in range(1, 21):
+        if sum(training[last:epoch]) >= needed:
+            needed = 50 * saving[len(expected)]
+            expected.append(epoch)
+            last = epoch
+    assert saves == expected
+
+
+def test_a_trial_shorter_than_a_save_is_worth_writes_nothing(path, monkeypatch):
+    run_epoch = trainables.trainer.run_epoch
+    monkeypatch.setattr(
+        trainables.trainer, "run_epoch", lambda *state, watch: run_epoch(*state, watch=watch) | {"epoch_seconds": 0.08}
+    )
+    finish(fresh(request(CONFIGS[0], checkpoint=str(path))))  # of three epochs
+    assert not path.parent.exists()
+    finish(fresh(request(CONFIGS[1], checkpoint=str(path))))  # of four
+    assert names(path) == [path.name]
+
+
+def test_without_a_checkpoint_there_is_no_notice(path):
+    for more in ({}, {"checkpoint": None}, {"checkpoint": str(path)}):
+        assert not any("notice" in result for result in finish(fresh(request(CONFIGS[0], **more))))
 
 
 # Reports
