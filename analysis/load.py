@@ -6,6 +6,8 @@ step = epoch. Looking never writes: a store that is not there stays away, an emp
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,7 +99,7 @@ def load_study(
     with one_line(uri):
         client = MlflowClient(uri)
         parent = _find_parent(client, name, uri)
-        children = _children(client, parent.info.experiment_id, parent.info.run_id)
+        children = find_children(client, parent.info.experiment_id, parent.info.run_id)
         trials = build_trials(children)
         epochs = _load_epochs(uri, parent, children, trials, metrics)
         return StudyRecord(
@@ -129,7 +131,7 @@ def load_epochs(record: StudyRecord) -> pd.DataFrame:
     with one_line(uri):
         client = MlflowClient(uri)
         held = _read_file(
-            uri, client.get_run(record.run_id), lambda: _children(client, record.experiment_id, record.run_id)
+            uri, client.get_run(record.run_id), lambda: find_children(client, record.experiment_id, record.run_id)
         )
         if held is not None:
             return add_trial_keys(held, record.trials)
@@ -152,7 +154,8 @@ def load_protocol(name: str, *, tracking_uri: str | None = None) -> dict[str, An
         return read_json(uri, _find_parent(MlflowClient(uri), name, uri), "study.json") or {}
 
 
-def _children(client: MlflowClient, experiment_id: str, parent: str) -> list[Run]:
+def find_children(client: MlflowClient, experiment_id: str, parent: str) -> list[Run]:
+    """The runs of a study's trials."""
     return list(_search(client, [experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'"))
 
 
@@ -178,10 +181,10 @@ def list_studies(*, tracking_uri: str | None = None) -> list[dict[str, str]]:
     uri = resolve_tracking_uri(tracking_uri)
     check_store(uri)
     with one_line(uri):
-        return [dict(run.data.tags) for run in _parents(MlflowClient(uri))]
+        return [dict(run.data.tags) for run in find_studies(MlflowClient(uri))]
 
 
-def _parents(client: MlflowClient) -> list[Run]:
+def find_studies(client: MlflowClient) -> list[Run]:
     """The studies' own runs, newest first."""
     experiment_ids: list[str] = []
     token = None
@@ -196,7 +199,7 @@ def _parents(client: MlflowClient) -> list[Run]:
 
 def _find_parent(client: MlflowClient, name: str, uri: str) -> Run:
     # The name is compared here and not in the condition, where a quote in it would be syntax.
-    parents = _parents(client)
+    parents = find_studies(client)
     for run in parents:
         if run.data.tags.get("study") == name:
             return run
@@ -207,15 +210,27 @@ def _find_parent(client: MlflowClient, name: str, uri: str) -> Run:
 
 
 def convert(text: str) -> Scalar:
-    """A parameter as it was before MLflow made it text."""
+    """A parameter as it was before :func:`as_text` or ``str`` made it text.
+
+    Text that reads as a number but is not how Python writes one, as ``007`` or ``1_000``, was never a number.
+    """
     if text in {"True", "False"}:
         return text == "True"
+    if text.startswith('"'):
+        with contextlib.suppress(ValueError):
+            return str(json.loads(text))
     for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
+        with contextlib.suppress(ValueError):
+            value: int | float = kind(text)
+            if str(value) == text:
+                return value
     return text
+
+
+def as_text(value: Scalar) -> str:
+    """A parameter as MLflow stores it: text that :func:`convert` would take for something else is quoted."""
+    ambiguous = isinstance(value, str) and (value.startswith('"') or not isinstance(convert(value), str))
+    return json.dumps(value) if ambiguous else str(value)
 
 
 def build_trials(children: Sequence[Run]) -> pd.DataFrame:

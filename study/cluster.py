@@ -6,16 +6,22 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 
 from study.options import Options
+from study.process import is_alive, this_process
 from trainables.config import InputError
 
 CONNECT_SECONDS = 5.0
 LOG_FILE = "study.log"
+SESSION_PREFIX = "study-ray-"
+#: In Ray's folder of a session: the process it is for.
+OWNER_FILE = "owner"
 
 # Read by Ray and MLflow when they are imported or started; a user's own setting wins.
 ENVIRONMENT = {
@@ -57,7 +63,9 @@ def connected(options: Options) -> Iterator[int]:
     try:
         if options.address is None:
             # A folder of its own: the default one is shared and grows with every session.
-            temporary = tempfile.mkdtemp(prefix="ray-")
+            remove_dead_sessions()
+            temporary = tempfile.mkdtemp(prefix=SESSION_PREFIX)
+            (Path(temporary) / OWNER_FILE).write_text(this_process(), encoding="utf-8")
             ray.init(
                 num_cpus=os.cpu_count(),
                 include_dashboard=False,
@@ -71,11 +79,30 @@ def connected(options: Options) -> Iterator[int]:
                 ray.init(address=options.address, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise InputError(f"`--address {options.address}`: {_why_not(error)}") from error
-        yield _slots(options, ray.cluster_resources())
+        with _terminated_is_interrupted():
+            yield _slots(options, ray.cluster_resources())
     finally:
         ray.shutdown()
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_dead_sessions() -> None:
+    """Take away what Ray left for studies whose process was killed."""
+    for owner in Path(tempfile.gettempdir()).glob(f"{SESSION_PREFIX}*/{OWNER_FILE}"):
+        with contextlib.suppress(OSError):
+            if not is_alive(owner.read_text(encoding="utf-8")):
+                shutil.rmtree(owner.parent, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _terminated_is_interrupted() -> Iterator[None]:
+    """SIGTERM, as from a scheduler that wants the machine back, ends the study as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _why_not(error: Exception) -> str:

@@ -70,8 +70,8 @@ def conclude(study: Study, options: Options, dataset: Dataset, outcome: Outcome,
         *wrap(plain(report.verdict), shutil.get_terminal_size((100, 24)).columns - 1),
     ]
     lines += ["", *claims, f"Report: {report.path}", *where_to_look(options, store.experiment_id, parent)]
-    if outcome.interrupted and isinstance(study, Reported):
-        lines.append(f"Go on with: python -m study.launch --resume {options.name}")
+    if outcome.interrupted:
+        lines.append(f"Go on with: {options.resume_command}")
     shown = "".join(f"{plain(line)}\n" for line in lines)
     sys.stdout.write(to_ascii(shown) if needs_ascii(sys.stdout) else shown)
     return 130 if outcome.interrupted else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -13,7 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from search_spaces.arms import Study
 from study.budget import TimeBudget
-from study.confirm import confirm_seeds, find_winners, plan_confirmation, weights_path
+from study.confirm import checkpoint_path, confirm_seeds, find_winners, plan_confirmation, weights_path
 from study.dealing import Dealer
 from study.ledger import CONFIRM, SEARCH, Ledger, Request, TrialRecord
 from study.options import Options
@@ -23,6 +24,11 @@ from study.search import JOINT, StudySearcher, build_searches
 
 #: The Optuna studies of all arms, in the study's folder; optuna-dashboard opens it.
 JOURNAL_FILE = "optuna.journal"
+#: Optuna's name for the journal's lock.
+LOCK_SUFFIX = ".lock"
+
+#: What is on record of trials that have ended, by key.
+Results = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,9 @@ class Conduct:
     rungs: dict[str, Any]
 
 
-def conduct_search(study: Study, options: Options, ledger: Ledger, *, slots: int, started: float) -> Conduct:
+def conduct_search(
+    study: Study, options: Options, ledger: Ledger, *, slots: int, started: float, recalled: Results
+) -> Conduct:
     """Search each arm with Optuna under ASHA, then confirm the winners on fresh seeds.
 
     Args:
@@ -57,11 +65,12 @@ def conduct_search(study: Study, options: Options, ledger: Ledger, *, slots: int
         ledger: Where requests and results are kept.
         slots: Trials that can run at once.
         started: When the command was typed, on ``time.monotonic``.
+        recalled: Results on record, if the study is resumed; the trials of the search are in Optuna's journal too.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     plan = plan_rungs(study, stopping=options.stopping, schedule=schedule_of(study))
     budget = TimeBudget(options.time_budget, study, ledger, seeds=study.seeds, slots=slots, started=started)
-    storage = JournalStorage(JournalFileBackend(str(options.folder / JOURNAL_FILE)))
+    storage = open_journal(options.folder / JOURNAL_FILE)
     searches = build_searches(
         study, storage, options.name, mode=options.mode, sampler=options.search, trials=study.trials, seed=options.seed
     )
@@ -77,12 +86,17 @@ def conduct_search(study: Study, options: Options, ledger: Ledger, *, slots: int
     searcher = StudySearcher(
         searches,
         ledger,
+        recalled=recalled,
         arm_of=lambda label, config: label if options.mode == "arms" else arms[config[study.factor]],
         plan_confirmation=confirmation,
         may_start_round=budget.search_round_fits,
         max_concurrent=options.max_concurrent,
-        to_config=lambda request: _ray_config(request, plan, options),
+        max_failures=options.max_failures,
+        to_config=lambda request: _ray_config(request, plan, options, searcher.untold.get(request.key)),
     )
+    scheduler = ArmScheduler(ledger, plan, budget.expired, searcher.untold)
+    for request, asked in sorted(searcher.recorded(), key=lambda known: known[1].stop_reason is None):
+        scheduler.recall(request, asked.reports, ended=asked.stop_reason is not None)
     progress = Progress(
         study,
         ledger,
@@ -97,13 +111,27 @@ def conduct_search(study: Study, options: Options, ledger: Ledger, *, slots: int
 
     return Conduct(
         dealer=searcher,
-        scheduler=ArmScheduler(ledger, plan, budget.expired),
+        scheduler=scheduler,
         progress=progress,
         out_of_time=lambda: options.time_budget is not None and budget.left <= 0,
         winners=lambda: {arm: _winner(winner) for arm, winner in find_winners(study, ledger).items()},
         notes=notes,
         rungs=describe_rungs(plan),
     )
+
+
+def open_journal(path: Path) -> JournalStorage:
+    """Optuna's journal, mended where the process that wrote it died at it.
+
+    A lock left behind would hold every write for half a minute, and a line that was cut off would be an error for good.
+    Only the process that holds the study's folder may call this.
+    """
+    path.with_name(path.name + LOCK_SUFFIX).unlink(missing_ok=True)
+    if path.exists():
+        with path.open("rb+") as file:
+            content = file.read()
+            file.truncate(content.rfind(b"\n") + 1)
+    return JournalStorage(JournalFileBackend(str(path)))
 
 
 def describe_rungs(plan: RungPlan | None) -> dict[str, Any]:
@@ -126,17 +154,21 @@ def rung_epochs(plan: RungPlan | None, epochs: int) -> list[int]:
     return [math.ceil(rung * epochs / whole) for rung in plan.rungs if rung < whole]
 
 
-def _ray_config(request: Request, plan: RungPlan | None, options: Options) -> dict[str, Any]:
+def _ray_config(
+    request: Request, plan: RungPlan | None, options: Options, end: tuple[int, str] | None
+) -> dict[str, Any]:
     path = None
     if request.phase == CONFIRM:
         path = str(weights_path(options.folder, request.arm, request.number))
+    rungs = rung_epochs(plan, int(request.config["epochs"])) if request.phase == SEARCH else []
     return {
         "config": dict(request.config),
         "arm": request.arm,
         "phase": request.phase,
         "number": request.number,
-        "rungs": rung_epochs(plan, int(request.config["epochs"])) if request.phase == SEARCH else [],
+        "rungs": rungs if end is None else [*rungs, end[0]],
         "model_path": path,
+        "checkpoint": str(checkpoint_path(options.folder, request.key)),
     }
 
 

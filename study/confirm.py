@@ -13,6 +13,8 @@ from trainables.config import Scalar
 
 #: The fair regime's search draws its own seeds, far from those that confirm.
 FIRST_SEARCH_SEED = 1_000_000
+#: In the study's folder.
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -85,3 +87,8 @@ def plan_confirmation(
 def weights_path(folder: Path, arm: str, seed: int) -> Path:
     """Where a confirm trial leaves its weights until the arms' best are logged."""
     return folder / "models" / f"{arm}-{seed}.pt"
+
+
+def checkpoint_path(folder: Path, key: str) -> Path:
+    """Where a trial under way keeps what its next epoch depends on; gone when its end is on record."""
+    return folder / CHECKPOINTS / f"{key}.pt"

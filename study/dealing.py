@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from study.ledger import Ledger, Request, TrialRecord
+from study.ledger import INTERRUPTED, Ledger, Request, TrialRecord
 
 #: Yields the requests of one stage, lazily; called when every trial of the stage before has ended.
 Stage = Callable[[], Iterator[Request]]
@@ -22,6 +22,10 @@ class Dealer(Searcher):  # type: ignore[misc]
         max_concurrent: Trials at once at most; None for as many as resources allow.
         to_config: Turns a request into the trainable's Ray configuration.
         recalled: Results of trials that ended before the study was resumed, by key; they are not run again.
+        max_failures: How often a trial that failed is dealt again. Tune's own retries leave out one whose worker died
+            between two trials.
+
+    ``dealt`` counts the trials; ``exhausted`` is whether every one of every stage has been dealt and has ended.
     """
 
     def __init__(
@@ -32,14 +36,18 @@ class Dealer(Searcher):  # type: ignore[misc]
         max_concurrent: int | None,
         to_config: Callable[[Request], dict[str, Any]],
         recalled: Mapping[str, Mapping[str, Any]] | None = None,
+        max_failures: int = 0,
     ) -> None:
         super().__init__(metric="val_accuracy", mode="max")
         self._stages = list(stages)
         self._ledger = ledger
         self._max_concurrent = max_concurrent
         self._to_config = to_config
-        self._recalled = dict(recalled or {})
+        self.recalled = dict(recalled or {})
         self.dealt = 0
+        self.exhausted = False
+        self._max_failures = max_failures
+        self._failed: list[Request] = []
         self._keys: dict[str, str] = {}
         self._dealing: Iterator[Request] | None = None
 
@@ -57,11 +65,13 @@ class Dealer(Searcher):  # type: ignore[misc]
         """The next trial; None to be asked again later."""
         if self._max_concurrent is not None and len(self._keys) >= self._max_concurrent:
             return None
-        request = self._next()
+        request = self._failed.pop(0) if self._failed else self._next()
         if request is None:
-            return None if self._keys else str(Searcher.FINISHED)
-        self.dealt += 1
-        self._ledger.open(request)
+            self.exhausted = not self._keys
+            return str(Searcher.FINISHED) if self.exhausted else None
+        if request.key not in self._ledger.records:
+            self.dealt += 1
+            self._ledger.open(request)
         self._keys[trial_id] = request.key
         return {**self._to_config(request), "key": request.key, "index": len(self._ledger.records)}
 
@@ -70,18 +80,23 @@ class Dealer(Searcher):  # type: ignore[misc]
         self._note(self._keys[trial_id], result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Note the end of a trial."""
+        """Note the end of a trial, or deal it again if it failed and may be tried again."""
         key = self._keys.pop(trial_id)
+        if error and self._ledger.fail(key) <= self._max_failures:
+            self._failed.append(self._ledger.records[key].request)
+            return
         if result and "epoch" in result:
             self._note(key, result)
         self.ended(self._ledger.close(key, failed=error))
 
     def finish(self) -> list[TrialRecord]:
-        """End every trial that Tune left running (Ctrl-C) as interrupted; returns them."""
+        """Note every trial that Tune left running (Ctrl-C) as interrupted; returns them.
+
+        To whoever asked for them they have not ended: they go on when the study is resumed.
+        """
         left = self._ledger.running()
         for record in left:
-            self._ledger.interrupt(record.request.key)
-            self.ended(record)
+            self._ledger.note_end(record.request.key, INTERRUPTED)
         self._keys.clear()
         return left
 
@@ -101,13 +116,13 @@ class Dealer(Searcher):  # type: ignore[misc]
     def _next(self) -> Request | None:
         while self._stages:
             if self._dealing is None:
-                if self._keys:  # a stage builds on the results of the one before
+                if self._keys or self._failed:  # a stage builds on the results of the one before
                     return None
                 self._dealing = self._stages[0]()
             for request in self._dealing:
-                if request.key not in self._recalled:
+                if request.key not in self.recalled:
                     return request
-                self._ledger.adopt(request, self._recalled[request.key])
+                self._ledger.adopt(request, self.recalled[request.key])
             self._dealing = None
             del self._stages[0]
         return None

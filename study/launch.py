@@ -7,146 +7,25 @@ import os
 import shlex
 import sys
 import time
+import traceback
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from analysis.address import redact, resolve_tracking_uri
 from search_spaces.arms import Study
-from search_spaces.reported import BOTH, REGIMES, Reported
-from search_spaces.table import SPACES, load_space
-from study.options import DEFAULT_PRECISION, DEFAULT_SCHEDULE, OneLineParser, Options, parse_duration
-from trainables.config import PRECISIONS, SCHEDULES, InputError
+from search_spaces.reported import BOTH, Reported
+from search_spaces.table import load_space
+from study.cluster import LOG_FILE
+from study.flags import build_parser
+from study.options import DEFAULT_SCHEDULE, Options, parse_duration
+from trainables.config import InputError
 
-DESCRIPTION = """\
-Runs a study: does this training choice matter, by how much, and how sure are we?
-
-Every arm (say, every loss) is tuned with the same budget by its own Optuna study, weak trials are stopped
-within their arm by ASHA, each arm's winner is retrained on fresh seeds and then scored once on the test
-split, every trial is recorded in MLflow, and the answer is printed and written to report.html.
-"""
-EPILOG = """\
-examples:
-  python -m study.launch --space smoke                      the whole path in half a minute
-  python -m study.launch --space full                       ten losses on scikit-learn's digits
-  python -m study.launch --space full --dataset fashion-mnist --time-budget 30m
-  python -m study.launch --space full --arms cross_entropy,focal,my_module:poly --seeds 20
-  python -m study.launch --space full --model convnet --dataset cifar10 --gpus-per-trial 0.25 --precision bf16
-  python -m study.launch --space full --dry-run             what would run, and how long it would take
-
-your own parts, given as package.module:name (imported from the working directory or the environment):
-  a loss       f(logits, labels, **params) -> per-example values        --arms my_module:poly
-  a model      build(input_shape, num_classes, **params) -> nn.Module    --model my_module:build
-  a dataset    load() -> a dict like an npz file                         --dataset my_module:load
-  a space      a search_spaces.arms.Study                                --space my_module:STUDY or --space file.py
-Code is loaded from these names and from nowhere else.
-
-environment, below the flags: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME, RAY_ADDRESS
-exit codes: 0 done, 1 every trial failed or no report, 2 bad input (one line says what), 130 interrupted
-"""
 #: Characters of a dataset's name in a study's.
 MAX_LABEL = 40
 DEFAULT_STORAGE = "runs"
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = OneLineParser(
-        prog="python -m study.launch",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    question = parser.add_argument_group("the question")
-    question.add_argument("--space", metavar="NAME", help=f"{', '.join(SPACES)}, module:STUDY or file.py")
-    question.add_argument(
-        "--arms",
-        metavar="A,B,...",
-        help="only these arms, or a new one as module:name; in a reported study also patterns such as 'gelu-*-one'",
-    )
-    question.add_argument(
-        "--baseline", metavar="ARM", help="the arm the others are compared with (default: the space's)"
-    )
-    question.add_argument(
-        "--delta",
-        type=float,
-        metavar="POINTS",
-        help="the smallest accuracy difference that matters (default: by dataset)",
-    )
-    question.add_argument("--name", help="of the study: letters, digits, '.', '_', '-' (default: space-dataset-time)")
-
-    question.add_argument(
-        "--resume", metavar="STUDY", help="go on with a reported study where it was stopped; its flags are on record"
-    )
-
-    data = parser.add_argument_group("the data and the model")
-    data.add_argument(
-        "--dataset",
-        metavar="NAME",
-        help="digits (embedded; the default, except for a reported study: its own), fashion-mnist, mnist, kmnist, cifar10, cifar100, svhn, npz:FILE, folder:DIR or module:name",
-    )
-    data.add_argument("--data-dir", metavar="DIR", help="where datasets are looked for and downloaded to")
-    data.add_argument("--classes", metavar="0,6,...", help="only these classes")
-    data.add_argument("--train-size", type=int, metavar="N", help="a stratified subset of the training images")
-    data.add_argument(
-        "--imbalance", type=float, metavar="RATIO", help="long-tailed training images: commonest class to rarest"
-    )
-    data.add_argument("--augment", action="store_true", help="random crops and flips")
-    data.add_argument("--model", metavar="NAME", help="mlp, convnet, resnet18 or module:name (default: the space's)")
-    data.add_argument("--precision", choices=PRECISIONS, default=DEFAULT_PRECISION, help="bf16: autocast to bfloat16")
-    data.add_argument(
-        "--schedule", choices=SCHEDULES, default=DEFAULT_SCHEDULE, help="learning rate over a trial's epochs"
-    )
-
-    budget = parser.add_argument_group("the budget")
-    budget.add_argument("--trials", type=int, metavar="N", help="search trials per arm (default: the space's)")
-    budget.add_argument(
-        "--seeds", type=int, metavar="N", help="fresh seeds per arm in the confirmation (default: the space's)"
-    )
-    budget.add_argument(
-        "--regime",
-        choices=(*REGIMES, BOTH),
-        help="of a reported study: as stated, with tuned learning rates, or both (default)",
-    )
-    budget.add_argument(
-        "--epochs-scale",
-        type=float,
-        metavar="SHARE",
-        help="of a reported study: this share of its epochs, at least 1 (default: 1)",
-    )
-    budget.add_argument("--seed", type=int, default=0, metavar="N", help="fixes the whole study")
-    budget.add_argument("--time-budget", metavar="TIME", help="for the whole study, such as 90s, 30m, 1h30m")
-    budget.add_argument(
-        "--mode", choices=("arms", "joint"), help="joint: one search over all arms, for importances (default: arms)"
-    )
-    budget.add_argument(
-        "--search", choices=("tpe", "random", "grid"), help="grid: every point of a finite space (default: tpe)"
-    )
-    budget.add_argument(
-        "--stopping", choices=("asha", "none"), help="none: every search trial trains to its end (default: asha)"
-    )
-
-    where = parser.add_argument_group("where it runs and what it leaves")
-    where.add_argument("--max-concurrent", type=int, metavar="N", help="trials at once (default: as many as fit)")
-    where.add_argument("--cpus-per-trial", type=float, default=1.0, metavar="N", help="default: 1")
-    where.add_argument(
-        "--gpus-per-trial", type=float, metavar="N", help="may be a fraction (default: 0, or 1 with --device cuda)"
-    )
-    where.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where trials have a GPU")
-    where.add_argument(
-        "--address", metavar="ADDRESS", help="of a running Ray cluster, or 'auto' (default: Ray in this process)"
-    )
-    where.add_argument("--storage-path", metavar="DIR", help="holds a folder per study (default: runs)")
-    where.add_argument(
-        "--tracking-uri", metavar="URI", help="of MLflow (default: sqlite mlflow.db in the working directory)"
-    )
-    where.add_argument("--experiment-name", metavar="NAME", help="in MLflow (default: the space's name)")
-    where.add_argument(
-        "--dry-run", action="store_true", help="print the plan and an estimate of its hours; start nothing"
-    )
-    where.add_argument("--quiet", action="store_true", help="only the answer")
-    return parser
+MAX_REASON = 300
 
 
 def parse_options(argv: list[str]) -> tuple[Options, Study]:
@@ -158,6 +37,8 @@ def parse_options(argv: list[str]) -> tuple[Options, Study]:
     arguments = build_parser().parse_args(argv)
     if arguments.resume is not None:
         return _resumed(arguments)
+    if arguments.force:
+        raise InputError("`--force` is for a study that is resumed; it needs `--resume NAME`.")
     if arguments.space is None:
         raise InputError("The following arguments are required: --space")
     space = load_space(arguments.space)
@@ -199,6 +80,8 @@ def parse_options(argv: list[str]) -> tuple[Options, Study]:
         storage_path=Path(arguments.storage_path or DEFAULT_STORAGE).resolve(),
         tracking_uri=resolve_tracking_uri(arguments.tracking_uri),
         experiment_name=arguments.experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or space.name,
+        max_failures=arguments.max_failures,
+        hang_timeout=parse_duration(arguments.hang_timeout, "--hang-timeout"),
         dry_run=arguments.dry_run,
         arguments=tuple(map(redact, argv)),
         quiet=arguments.quiet,
@@ -210,30 +93,51 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Options, Study]:
     """The flags of a study on record, from where it is kept now.
 
     Raises:
-        InputError: If it is not on record or cannot be resumed.
+        InputError: If it is not on record, cannot be resumed, or was begun with other flags.
     """
     from study.resume import recorded_arguments  # noqa: PLC0415 - reads MLflow
 
-    allowed = {"resume", "tracking_uri", "storage_path", "max_concurrent", "data_dir", "quiet", "address"}
-    parser = build_parser()
-    given = {key for key, value in vars(arguments).items() if value != parser.get_default(key)} - allowed
-    if given:
-        flags = ", ".join(f"`--{key.replace('_', '-')}`" for key in sorted(given))
-        raise InputError(f"`--resume` takes the study's flags from its record; leave out {flags}.")
+    name = arguments.resume or arguments.name
+    if name is None:
+        raise InputError("`--resume` needs the name of a study: `--resume NAME`.")
     uri = resolve_tracking_uri(arguments.tracking_uri)
-    options, space = parse_options(recorded_arguments(arguments.resume, tracking_uri=uri))
+    recorded = recorded_arguments(name, tracking_uri=uri)
+    _check_flags(arguments, recorded, name)
+    options, space = parse_options(recorded)
     folder = arguments.storage_path
     now = {
-        "name": arguments.resume,
+        "name": name,
         "storage_path": Path(folder).resolve() if folder else options.storage_path,
         "tracking_uri": uri,
         "max_concurrent": arguments.max_concurrent or options.max_concurrent,
         "data_dir": arguments.data_dir or options.data_dir,
         "address": arguments.address or os.environ.get("RAY_ADDRESS") or None,
+        "max_failures": arguments.max_failures,
+        "hang_timeout": parse_duration(arguments.hang_timeout, "--hang-timeout"),
         "quiet": arguments.quiet,
+        "force": arguments.force,
         "resume": True,
     }
     return replace(options, **now), space
+
+
+def _check_flags(arguments: argparse.Namespace, recorded: Sequence[str], name: str) -> None:
+    """Flags that are given again say what they said; where a study runs and is kept may change.
+
+    Raises:
+        InputError: If one contradicts the record.
+    """
+    free = {"resume", "name", "tracking_uri", "storage_path", "max_concurrent", "data_dir", "address"}
+    free |= {"max_failures", "hang_timeout", "quiet", "force"}
+    parser = build_parser()
+    known = vars(parser.parse_args(recorded))
+    for key, value in vars(arguments).items():
+        if key in free or value in (parser.get_default(key), known[key]):
+            continue
+        flag = "--" + key.replace("_", "-")
+        given = flag if value is True else f"{flag} {value}"
+        was = "without it" if known[key] == parser.get_default(key) else f"with `{flag} {known[key]}`"
+        raise InputError(f"`{given}` contradicts the record: the study {name!r} was begun {was}.")
 
 
 def _regime(space: Study, arguments: argparse.Namespace) -> str:
@@ -279,8 +183,12 @@ def _data_of(space: Study, arguments: argparse.Namespace) -> tuple[str, tuple[in
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     started = time.monotonic()
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        options, space = parse_options(sys.argv[1:] if argv is None else argv)
+        arguments = build_parser().parse_args(argv)
+        if arguments.list:
+            return _list(arguments)
+        options, space = parse_options(argv)
         return _run(options, space, started)
     except InputError as error:
         print(f"study.launch: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201 - the message
@@ -288,6 +196,37 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("study.launch: interrupted.", file=sys.stderr)  # noqa: T201
         return 130
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    parser = build_parser()
+    given = {key for key, value in vars(arguments).items() if value != parser.get_default(key)}
+    for key in sorted(given - {"list", "tracking_uri"}):
+        raise InputError(f"`--list` shows the studies on record; leave out `--{key.replace('_', '-')}`.")
+    from analysis.plain import needs_ascii, to_ascii  # noqa: PLC0415 - rich
+    from study.listing import list_studies  # noqa: PLC0415 - reads MLflow
+
+    lines = list_studies(resolve_tracking_uri(arguments.tracking_uri))
+    shown = "".join(f"{line}\n" for line in lines)
+    sys.stdout.write(to_ascii(shown) if needs_ascii(sys.stdout) else shown)
+    return 0
+
+
+def _log_internal_error(options: Options, error: Exception) -> None:
+    """The traceback goes to the study's log, one line to whoever typed the command.
+
+    Raises:
+        Exception: The error, where there is no log: before the study has a folder, or on a full disk.
+    """
+    log = options.folder / LOG_FILE
+    try:
+        with log.open("a", encoding="utf-8") as file:
+            file.write("".join(traceback.format_exception(error)))
+    except OSError:
+        raise error from None
+    reason = redact(" ".join(str(error).split()))[:MAX_REASON]
+    print(f"study.launch: {type(error).__name__}: {reason} (all of it: {log})", file=sys.stderr)  # noqa: T201
+    print(f"Go on with: {options.resume_command}", file=sys.stderr)  # noqa: T201
 
 
 def _run(options: Options, space: Study, started: float) -> int:
@@ -303,7 +242,16 @@ def _run(options: Options, space: Study, started: float) -> int:
 
         print_plan(study, options, start.load_data(study, options))
         return 0
-    return start.run_study(study, options, started=started)
+    try:
+        return start.run_study(study, options, started=started)
+    except InputError:
+        raise
+    except KeyboardInterrupt:
+        print(f"study.launch: interrupted. Go on with: {options.resume_command}", file=sys.stderr)  # noqa: T201
+        return 130
+    except Exception as error:  # noqa: BLE001 - whatever it is, what is on record stands
+        _log_internal_error(options, error)
+        return 1
 
 
 def _default_name(space: str, dataset: str) -> str:

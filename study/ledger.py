@@ -62,6 +62,7 @@ class TrialRecord:
     val_nll: float = float("inf")
     seconds: float = 0.0
     diverged: bool = False
+    failures: int = 0
     stop_reason: str | None = None
 
 
@@ -101,9 +102,14 @@ class Ledger:
             record.stop_reason = _stop_reason(record, failed=failed)
         return record
 
-    def interrupt(self, key: str) -> None:
-        """Note that the study, not the trial or its scheduler, ends this trial."""
-        self.records[key].stop_reason = INTERRUPTED
+    def fail(self, key: str) -> int:
+        """Count a failure; returns how many there were."""
+        self.records[key].failures += 1
+        return self.records[key].failures
+
+    def note_end(self, key: str, stop_reason: str) -> None:
+        """Note why a trial is ended, where that does not follow from how far it came."""
+        self.records[key].stop_reason = stop_reason
 
     def of_phase(self, phase: str) -> list[TrialRecord]:
         """The records of one phase."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from analysis.address import redact, resolve_tracking_uri
 from search_spaces.arms import NAME
 from trainables.config import InputError
 
@@ -17,6 +19,8 @@ DURATION = re.compile(rf"(?:({NUMBER})h)?(?:({NUMBER})m)?(?:({NUMBER})s)?")
 MAX_NAME = 100
 DEFAULT_PRECISION = "fp32"
 DEFAULT_SCHEDULE = "constant"
+#: A report is a share of a second or one epoch; the longest epoch in sight is far shorter.
+DEFAULT_HANG_SECONDS = 1800.0
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -67,8 +71,11 @@ class Options:
     storage_path: Path
     tracking_uri: str
     experiment_name: str
+    max_failures: int = 2
+    hang_timeout: float = DEFAULT_HANG_SECONDS
     dry_run: bool = False
     resume: bool = False
+    force: bool = False
     arguments: tuple[str, ...] = ()
     quiet: bool = False
 
@@ -78,9 +85,15 @@ class Options:
                 f"`--name` must be at most {MAX_NAME} letters, digits, '.', '_' or '-', not starting with '.' or '-';"
                 f" got {self.name!r}."
             )
-        for flag, value in (("trials", self.trials), ("seeds", self.seeds), ("max-concurrent", self.max_concurrent)):
-            if value is not None and value < 1:
-                raise InputError(f"`--{flag}` must be >= 1; got {value}.")
+        counts = (
+            ("trials", self.trials, 1),
+            ("seeds", self.seeds, 1),
+            ("max-concurrent", self.max_concurrent, 1),
+            ("max-failures", self.max_failures, 0),
+        )
+        for flag, value, least in counts:
+            if value is not None and value < least:
+                raise InputError(f"`--{flag}` must be >= {least}; got {value}.")
         if not 0 <= self.seed < 2**31:
             raise InputError(f"`--seed` must lie in [0, 2147483648); got {self.seed}.")
         if self.delta is not None and not (math.isfinite(self.delta) and self.delta > 0):
@@ -100,6 +113,13 @@ class Options:
         return self.storage_path / self.name
 
     @property
+    def resume_command(self) -> str:
+        """What goes on with the study, typed in this working directory and environment."""
+        elsewhere = self.tracking_uri != resolve_tracking_uri()
+        where = ["--tracking-uri", redact(self.tracking_uri)] if elsewhere else []
+        return shlex.join(["python", "-m", "study.launch", "--resume", self.name, *where])
+
+    @property
     def dataset_label(self) -> str:
         """The dataset with what was done to it, as the record names it."""
         parts = [self.dataset]
@@ -112,8 +132,8 @@ class Options:
         return " ".join(parts)
 
 
-def parse_duration(text: str) -> float:
-    """Seconds of ``90``, ``90s``, ``30m``, ``1h30m``.
+def parse_duration(text: str, flag: str = "--time-budget") -> float:
+    """Seconds of ``90``, ``90s``, ``30m``, ``1h30m``, given with a flag.
 
     Raises:
         InputError: If it is none of these or not above zero.
@@ -123,5 +143,5 @@ def parse_duration(text: str) -> float:
     parts = [float(part or 0) for part in match.groups()] if match else []
     seconds = sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
     if seconds <= 0:
-        raise InputError(f"`--time-budget` must be a time such as 90s, 30m or 1h30m; got {text!r}.")
+        raise InputError(f"`{flag}` must be a time such as 90s, 30m or 1h30m; got {text!r}.")
     return seconds

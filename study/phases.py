@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,26 @@ from ray import tune
 
 from search_spaces.arms import Study
 from search_spaces.reported import Reported
+from study.cluster import LOG_FILE
 from study.conduct import Conduct, conduct_search
+from study.confirm import CHECKPOINTS, checkpoint_path
 from study.ledger import FAILED, INTERRUPTED, Ledger
 from study.options import Options
+from study.process import this_process
 from study.protocol import constraints_sha256, describe_study
+from study.record import MlflowRecord, deliver_spool
 from study.regimes import conduct_regimes
-from study.resume import Recalled
-from study.tracking import MlflowCallback, MlflowRecord, check_name_is_free, connect, start_study_run
+from study.resume import DRIVER, RUNNING, Recalled, recall
+from study.spool import SPOOL_FILE
+from study.tracking import MlflowCallback, check_name_is_free, connect, start_study_run
+from trainables.checkpoint import remove_checkpoint
 from trainables.config import Scalar
 from trainables.data import Dataset
 from trainables.trainable import ClassifierTrainable
 
 FINISHED = "finished"
+#: Of ``study.json``: what says how and with what a study was begun.
+BEGUN = ("command", "arguments", "git_commit", "git_dirty", "versions", "code_sha256")
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class Store:
 
 @dataclass
 class Outcome:
-    """How the trials of a study ended."""
+    """How the trials of a study ended; ``undelivered`` writes are not in MLflow yet."""
 
     ledger: Ledger
     interrupted: bool
@@ -45,6 +54,7 @@ class Outcome:
     record: MlflowRecord
     winners: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    undelivered: int = 0
 
     @property
     def all_failed(self) -> bool:
@@ -88,33 +98,99 @@ def run_trials(
         recalled: What is on record of the study, if it is resumed.
     """
     ledger = Ledger()
+    results = recalled.results if recalled else {}
     if isinstance(study, Reported):
-        results = recalled.results if recalled else {}
         conduct = conduct_regimes(study, options, ledger, slots=slots, recalled=results)
     else:
-        conduct = conduct_search(study, options, ledger, slots=slots, started=started)
+        # What it has used of its time before counts.
+        begun = started - (recalled.seconds / slots if recalled else 0.0)
+        conduct = conduct_search(study, options, ledger, slots=slots, started=begun, recalled=results)
     protocol = describe_study(study, options, dataset, conduct.rungs)
     client = store.client
     if recalled is None:
         parent = start_study_run(client, store.experiment_id, options.name, _study_tags(options, protocol), protocol)
     else:
         parent = recalled.reopen(client)
-    record = MlflowRecord(client, store.experiment_id, parent, _trial_tags(options, study), protocol["dataset"])
-    state = FAILED
+        # What was true when it began stays so: a resumed study is the one that was begun.
+        protocol |= {key: recalled.protocol[key] for key in BEGUN if key in recalled.protocol}
+        _clear_away(options, conduct)
+    record = MlflowRecord(
+        client,
+        store.experiment_id,
+        parent,
+        _trial_tags(options, study),
+        protocol["dataset"],
+        folder=options.folder,
+        known=recalled.runs if recalled else None,
+        on_ended=lambda key: remove_checkpoint(checkpoint_path(options.folder, key)),
+    )
+    outcome = None
     try:
         outcome = _tune(conduct, options, dataset, record, ledger)
-        state = FINISHED
-        if outcome.interrupted:
-            state = INTERRUPTED
-        elif outcome.all_failed:
-            state = FAILED
-        protocol |= {"winners": dict(outcome.winners), "notes": outcome.notes}
-        client.log_dict(parent, protocol, "study.json")
+    finally:
+        undelivered = _close(record, options)
+        if not undelivered:  # else it is as if the process had been killed here, and the resumed study does this
+            notes = [*outcome.notes, *_forced(recalled)] if outcome else []
+            protocol |= {"winners": dict(outcome.winners) if outcome else {}, "notes": notes}
+            _end_study_run(client, parent, protocol, _state(outcome))
+    if _state(outcome) == FINISHED and not undelivered:
+        shutil.rmtree(options.folder / CHECKPOINTS, ignore_errors=True)
+    return replace(outcome, undelivered=undelivered)
+
+
+def _close(record: MlflowRecord, options: Options) -> int:
+    """Wait for the record; says what of it is not in MLflow, and returns how much of that can be delivered later."""
+    undelivered = record.close()
+    lines = []
+    if undelivered:
+        lines.append(f"MLflow did not take {undelivered} writes; they are in {options.folder / SPOOL_FILE}.")
+        lines.append(f"Deliver them with: {options.resume_command}")
+    if record.refused:
+        log = options.folder / LOG_FILE
+        lines.append(f"MLflow refused {record.refused} writes, which are left out; each is in {log}.")
+    for line in lines:
+        print(line, file=sys.stderr)  # noqa: T201
+    return undelivered
+
+
+def _state(outcome: Outcome | None) -> str:
+    if outcome is not None and outcome.interrupted:
+        return INTERRUPTED
+    return FAILED if outcome is None or outcome.all_failed else FINISHED
+
+
+def _end_study_run(client: MlflowClient, run_id: str, protocol: Mapping[str, Any], state: str) -> None:
+    client.log_dict(run_id, dict(protocol), "study.json")
+    client.set_tag(run_id, "state", state)
+    client.set_terminated(run_id, {FINISHED: "FINISHED", INTERRUPTED: "KILLED"}.get(state, "FAILED"))
+
+
+def _forced(recalled: Recalled | None) -> list[str]:
+    return [f"Resumed by force: {objection}" for objection in (recalled.forced if recalled else ())]
+
+
+def deliver(study: Study, options: Options, recalled: Recalled) -> Recalled:
+    """Write to MLflow what a life of the study could not, before anything is told again; the study as it is then.
+
+    Raises:
+        InputError: If the store does not take it, or the file is not the study's.
+    """
+    if not (options.folder / SPOOL_FILE).exists():
+        return recalled
+    record = MlflowRecord(
+        MlflowClient(options.tracking_uri),
+        recalled.experiment_id,
+        recalled.run_id,
+        _trial_tags(options, study),
+        recalled.protocol.get("dataset"),
+        folder=options.folder,
+        known=recalled.runs,
+    )
+    try:
+        deliver_spool(options.folder, record)
     finally:
         record.close()
-        client.set_tag(parent, "state", state)
-        client.set_terminated(parent, {FINISHED: "FINISHED", INTERRUPTED: "KILLED"}.get(state, "FAILED"))
-    return outcome
+    return replace(recall(options.name, tracking_uri=options.tracking_uri), forced=recalled.forced)
 
 
 def _tune(conduct: Conduct, options: Options, dataset: Dataset, record: MlflowRecord, ledger: Ledger) -> Outcome:
@@ -123,6 +199,7 @@ def _tune(conduct: Conduct, options: Options, dataset: Dataset, record: MlflowRe
         dataset=dataset,
         device=options.device,
         num_threads=max(1, int(options.cpus_per_trial)),
+        hang_seconds=options.hang_timeout,
     )
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": options.cpus_per_trial, "gpu": options.gpus_per_trial}),
@@ -147,18 +224,24 @@ def _tune(conduct: Conduct, options: Options, dataset: Dataset, record: MlflowRe
         if conduct.dealer.dealt == 0:
             conduct.progress.say("Every trial is on record already; its report is written again.")
     shutil.rmtree(options.folder / "tune", ignore_errors=True)
-    interrupted = conduct.dealer.finish()
-    for left in interrupted:
+    for left in conduct.dealer.finish():
         record.end(left.request.key, INTERRUPTED, {})
     errors = [str(error).strip().splitlines()[-1] for error in results.errors]
     return Outcome(
         ledger,
-        interrupted=bool(interrupted) and not conduct.out_of_time(),
+        interrupted=not conduct.dealer.exhausted and not conduct.out_of_time(),
         first_error=errors[0] if errors else "",
         record=record,
         winners=conduct.winners(),
         notes=conduct.notes(),
     )
+
+
+def _clear_away(options: Options, conduct: Conduct) -> None:
+    """What a process that was killed left in the study's folder and nobody needs."""
+    shutil.rmtree(options.folder / "tune", ignore_errors=True)
+    for key in conduct.dealer.recalled:
+        remove_checkpoint(checkpoint_path(options.folder, key))
 
 
 def _artifact_location(options: Options) -> str | None:
@@ -176,7 +259,8 @@ def _study_tags(options: Options, protocol: Mapping[str, Any]) -> dict[str, Scal
         "dataset": options.dataset_label,
         "regime": options.regime,
         "phase": "study",
-        "state": "running",
+        "state": RUNNING,
+        DRIVER: this_process(),
         "git_commit": str(protocol["git_commit"]),
         "git_dirty": str(protocol["git_dirty"]).lower(),
         "constraints_sha256": constraints_sha256(),

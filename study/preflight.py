@@ -34,7 +34,7 @@ def claimed_folder(options: Options) -> Iterator[None]:
         if options.folder.exists() and not options.resume:
             raise InputError(
                 f"The study {options.name!r} exists already in {options.storage_path}; give another `--name`"
-                f" or, if it is a reported study, go on with `--resume {options.name}`."
+                f" or go on with `--resume {options.name}`."
             )
         made = [folder for folder in (options.folder, *options.folder.parents) if not folder.exists()]
         options.folder.mkdir(parents=True, exist_ok=options.resume)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import importlib.metadata
+import importlib.util
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,8 @@ _DEFAULTS: dict[str, Scalar] = {"precision": DEFAULT_PRECISION, "schedule": DEFA
 DELTAS = {"mnist": 0.2, "fashion-mnist": 0.5, "kmnist": 0.5, "svhn": 0.5}
 DEFAULT_DELTA = 1.0
 VERSIONED = ("ray", "torch", "torchvision", "optuna", "mlflow", "pandas", "numpy", "scipy")
+#: What decides a trial's numbers.
+PACKAGES = ("search_spaces", "study", "trainables")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -135,6 +138,8 @@ def describe_study(study: Study, options: Options, dataset: Dataset, rungs: Mapp
         "winners": {},
         "versions": versions(),
         "command": options.command,
+        "arguments": list(options.arguments),
+        "code_sha256": code_sha256(options),
         "git_commit": commit,
         "git_dirty": dirty,
         "notes": [],
@@ -157,7 +162,6 @@ def _describe_report(study: Reported, options: Options) -> dict[str, Any]:
         "trials_per_arm": len(LEARNING_RATES) * SEARCH_SEEDS,
         "search": "grid",
         "stopping": "none",
-        "arguments": list(options.arguments),
     }
 
 
@@ -182,6 +186,27 @@ def git_state() -> tuple[str, bool]:
         return commit, bool(_git("status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.SubprocessError):
         return "unknown", False
+
+
+def code_sha256(options: Options) -> str:
+    """A digest of the code that decides a trial's numbers: the project's, and the user's own parts."""
+    files = [file for package in PACKAGES for file in sorted((ROOT / package).glob("*.py"))]
+    files += [
+        found for name in (options.space, *(options.arms or ()), options.model or "") if (found := _file_of(name))
+    ]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _file_of(name: str) -> Path | None:
+    """The file that a user's own part, ``package.module:name`` or ``file.py``, stands in; None if it is not one."""
+    if name.endswith(".py"):
+        return Path(name)
+    module, colon, _ = name.partition(":")
+    spec = importlib.util.find_spec(module) if colon else None
+    return Path(spec.origin) if spec and spec.origin else None
 
 
 def constraints_sha256() -> str:

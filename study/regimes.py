@@ -17,8 +17,8 @@ from search_spaces.reported import (
     rate_in_mean,
     with_rate,
 )
-from study.conduct import Conduct, describe_rungs
-from study.confirm import confirm_seeds, search_seeds
+from study.conduct import Conduct, Results, describe_rungs
+from study.confirm import checkpoint_path, confirm_seeds, search_seeds
 from study.dealing import Dealer, Stage
 from study.ledger import COMPLETED, CONFIRM, DIVERGED, SEARCH, Ledger, Request, TrialRecord
 from study.options import Options
@@ -84,9 +84,7 @@ def plan_fair(
                 yield Request(arm.name, CONFIRM, seed, _config(with_rate(arm.fixed, chosen[0]), seed), regime=FAIR)
 
 
-def conduct_regimes(
-    study: Reported, options: Options, ledger: Ledger, *, slots: int, recalled: Mapping[str, Mapping[str, Any]]
-) -> Conduct:
+def conduct_regimes(study: Reported, options: Options, ledger: Ledger, *, slots: int, recalled: Results) -> Conduct:
     """Stated runs and the fair search side by side, then the fair confirmation.
 
     Args:
@@ -128,7 +126,8 @@ def conduct_regimes(
             stages,
             ledger,
             max_concurrent=options.max_concurrent,
-            to_config=lambda request: _ray_config(request, study),
+            max_failures=options.max_failures,
+            to_config=lambda request: _ray_config(request, study, options),
             recalled=recalled,
         ),
         scheduler=ArmScheduler(ledger, None, lambda _phase: False),
@@ -196,7 +195,7 @@ def _on_grid(rate: float) -> float:
     return min(LEARNING_RATES, key=lambda known: abs(known - rate))
 
 
-def _ray_config(request: Request, study: Reported) -> dict[str, Any]:
+def _ray_config(request: Request, study: Reported, options: Options) -> dict[str, Any]:
     return {
         "config": dict(request.config),
         "arm": request.arm,
@@ -205,6 +204,7 @@ def _ray_config(request: Request, study: Reported) -> dict[str, Any]:
         "rungs": [],
         "watch": list(study.watch) if request.regime == STATED else [],
         "model_path": None,
+        "checkpoint": str(checkpoint_path(options.folder, request.key)),
     }
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
 from search_spaces.arms import Study
-from study.ledger import SEARCH, Ledger
+from study.ledger import INTERRUPTED, PRUNED, SEARCH, Ledger, Request
 
 REDUCTION_FACTOR = 3
 MIN_GRACE_EPOCHS = 3
@@ -65,6 +65,13 @@ def plan_rungs(study: Study, *, stopping: str, schedule: str) -> RungPlan | None
     return RungPlan("epoch", grace, study.max_epochs) if grace < study.max_epochs else None
 
 
+@dataclass(frozen=True)
+class _Named:
+    """A trial as ASHA's rungs know it: by its key, which outlives the process, and not by Ray's id."""
+
+    trial_id: str
+
+
 class ArmScheduler(FIFOScheduler):  # type: ignore[misc]
     """Hands each search trial to its own arm's ASHA and lets every other trial run.
 
@@ -72,13 +79,22 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]
         ledger: Where a trial that the study ends is noted as interrupted.
         plan: The rungs; None stops nothing.
         expired: Whether a phase is out of time (``--time-budget``).
+        ends: Of trials that were stopped before the study was resumed, and that MLflow still has to hear of: the epoch
+            and the reason. They stop there again.
     """
 
-    def __init__(self, ledger: Ledger, plan: RungPlan | None, expired: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        plan: RungPlan | None,
+        expired: Callable[[str], bool],
+        ends: Mapping[str, tuple[int, str]] | None = None,
+    ) -> None:
         super().__init__()
         self._ledger = ledger
         self._plan = plan
         self._expired = expired
+        self._ends = dict(ends or {})
         self._arms: dict[str, ASHAScheduler] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -87,39 +103,64 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Enter a search trial at its arm's ASHA."""
-        asha = self._asha(trial)
+        asha = self._asha(trial.config["arm"], trial.config["phase"])
         if asha is not None:
-            asha.on_trial_add(tune_controller, trial)
+            asha.on_trial_add(tune_controller, _Named(trial.config["key"]))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Continue, or stop by the arm's ASHA or by the clock."""
-        if self._expired(trial.config["phase"]):
-            self._ledger.interrupt(trial.config["key"])
+        key = trial.config["key"]
+        if key in self._ends and result["epoch"] >= self._ends[key][0]:
+            self._ledger.note_end(key, self._ends[key][1])
             return str(self.STOP)
-        asha = self._asha(trial)
-        return str(self.CONTINUE if asha is None else asha.on_trial_result(tune_controller, trial, result))
+        if self._expired(trial.config["phase"]):
+            self._ledger.note_end(key, INTERRUPTED)
+            return str(self.STOP)
+        asha = self._asha(trial.config["arm"], trial.config["phase"])
+        return str(self.CONTINUE if asha is None else asha.on_trial_result(tune_controller, _Named(key), result))
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Tell the arm's ASHA the last result."""
-        asha = self._asha(trial)
+        asha = self._asha(trial.config["arm"], trial.config["phase"])
         if asha is not None:
-            asha.on_trial_complete(tune_controller, trial, result)
+            asha.on_trial_complete(tune_controller, _Named(trial.config["key"]), result)
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         """Forget a trial."""
-        asha = self._asha(trial)
+        asha = self._asha(trial.config["arm"], trial.config["phase"])
         if asha is not None:
-            asha.on_trial_remove(tune_controller, trial)
+            asha.on_trial_remove(tune_controller, _Named(trial.config["key"]))
+
+    def recall(self, request: Request, reports: Mapping[int, float], *, ended: bool) -> None:
+        """Put what a search trial reported before the study was resumed on its arm's rungs.
+
+        One that has not ended may have been killed between its last report and its stop: the same rungs say so again.
+
+        Args:
+            request: The trial.
+            reports: Validation accuracy by epoch, in order.
+            ended: Whether it has; those that have are recalled first, since they were there before.
+        """
+        asha = self._asha(request.arm, request.phase)
+        if asha is None:
+            return
+        trial, decision = _Named(request.key), self.CONTINUE
+        asha.on_trial_add(None, trial)
+        for epoch, val_accuracy in reports.items():
+            percent = 100.0 * epoch / int(request.config["epochs"])
+            result = {"epoch": epoch, "schedule_percent": percent, "val_accuracy": val_accuracy}
+            decision = asha.on_trial_result(None, trial, result)
+        if decision == self.STOP and not ended and epoch < int(request.config["epochs"]):
+            self._ends[request.key] = (epoch, PRUNED)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """The trial that waits; only live ones are looked at, so that ten thousand ended ones cost nothing."""
         waiting = [trial for trial in tune_controller.get_live_trials() if trial.status == "PENDING"]
         return min(waiting, key=lambda trial: trial.config["index"], default=None)
 
-    def _asha(self, trial: Any) -> ASHAScheduler | None:
-        if self._plan is None or trial.config["phase"] != SEARCH:
+    def _asha(self, arm: str, phase: str) -> ASHAScheduler | None:
+        if self._plan is None or phase != SEARCH:
             return None
-        arm = trial.config["arm"]
         if arm not in self._arms:
             self._arms[arm] = ASHAScheduler(
                 time_attr=self._plan.time_attribute,

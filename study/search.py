@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import optuna
+from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.trial import TrialState
 
 from search_spaces.arms import Arm, Categorical, Distribution, Float, Study, joint
 from study.dealing import Dealer
@@ -17,8 +20,28 @@ from trainables.config import Scalar, TrialConfig
 JOINT = "joint"
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A trial that Optuna's journal holds.
+
+    Args:
+        number: Its number in its Optuna study.
+        config: Its flat ``TrialConfig``.
+        reports: Validation accuracy by epoch, as told.
+        stop_reason: What it ended as; None if it has not.
+    """
+
+    number: int
+    config: Mapping[str, Scalar]
+    reports: Mapping[int, float]
+    stop_reason: str | None
+
+
 class ArmSearch:
     """An Optuna study that proposes configurations of one arm (or of all, in joint mode).
+
+    Its state is its storage: made again on the storage of a process that died, it goes on with the next trial, and
+    proposes what that process would have proposed.
 
     Args:
         label: The arm's name, or ``joint``.
@@ -32,51 +55,85 @@ class ArmSearch:
     """
 
     def __init__(
-        self, label: str, arm: Arm, storage: Any, study_name: str, *, sampler: str, trials: int, seed: int,
+        self, label: str, arm: Arm, storage: BaseStorage, study_name: str, *, sampler: str, trials: int, seed: int,
         fixed: Mapping[str, Scalar],
     ) -> None:  # fmt: skip
         self.label = label
         self.arm = arm
-        self.asked = 0
         self._sampler, self._seed, self._fixed = sampler, seed, fixed
-        self._trials: dict[int, optuna.trial.Trial] = {}
         self._optuna = optuna.create_study(
             storage=storage, study_name=f"{study_name}/{label}", direction="maximize", load_if_exists=True
         )
-        self.trials = trials
-        if sampler == "grid":
-            points = list(arm.grid())
-            self.trials = len(points)
-            for point in points:
-                self._optuna.enqueue_trial({key: value for key, value in point.items() if key not in arm.fixed})
+        # Asking takes several writes: they go to memory, and the journal gets the whole trial in one. Killed at any
+        # time, it holds all of a trial or nothing.
+        self._memory = optuna.create_study(storage=InMemoryStorage(), direction="maximize")
+        self._memory.add_trials(self._optuna.get_trials(deepcopy=False))
+        self.asked = len(self._memory.get_trials(deepcopy=False))
+        self._points = list(arm.grid()) if sampler == "grid" else []
+        self.trials = len(self._points) or trials
 
     def ask(self) -> tuple[int, dict[str, Scalar]]:
         """The next trial's number and flat configuration."""
         # A sampler per trial, seeded by what the trial is: the proposal then depends on the recorded trials alone,
         # not on how often this process asked before.
-        self._optuna.sampler = build_sampler(
+        self._memory.sampler = build_sampler(
             self._sampler, self.trials, derive_seed(self._seed, self.label, self.asked)
         )
-        trial = self._optuna.ask()
-        self.asked += 1
+        if self._points:
+            self._memory.enqueue_trial(
+                {key: value for key, value in self._points[self.asked].items() if key not in self.arm.fixed}
+            )
+        trial = self._memory.ask()
         values = self.arm.sample(lambda key, distribution: _suggest(trial, key, distribution))
-        self._trials[trial.number] = trial
+        self._optuna.add_trial(self._memory.get_trials(deepcopy=False)[trial.number])
+        self.asked += 1
         return trial.number, TrialConfig.from_flat({**values, **self._fixed}).to_flat()
 
+    def recorded(self) -> list[Asked]:
+        """The trials on record, in the order in which they were asked for."""
+        return [
+            Asked(
+                trial.number,
+                self._config(trial.params),
+                dict(sorted(trial.intermediate_values.items())),
+                str(trial.user_attrs.get("stop_reason", FAILED)) if trial.state.is_finished() else None,
+            )
+            for trial in self._memory.get_trials(deepcopy=False)
+        ]
+
     def report(self, record: TrialRecord) -> None:
-        """Tell one epoch's validation accuracy."""
-        self._trials[record.request.number].report(record.val_accuracy, record.epoch)
+        """Tell one epoch's validation accuracy; one that was told before stays as it was."""
+        trial = self._memory.get_trials(deepcopy=False)[record.request.number]
+        if not trial.state.is_finished() and record.epoch not in trial.intermediate_values:
+            for storage, trial_id in self._places(record):
+                storage.set_trial_intermediate_value(trial_id, record.epoch, record.val_accuracy)
 
     def tell(self, record: TrialRecord) -> None:
         """End a trial as what it was: a stopped trial is PRUNED, not complete with an early value."""
-        trial = self._trials.pop(record.request.number)
-        trial.set_user_attr("stop_reason", record.stop_reason)
-        trial.set_user_attr("arm", record.request.arm)
-        if record.stop_reason in (COMPLETED, DIVERGED):
-            self._optuna.tell(trial, record.val_accuracy)
-        else:
-            state = optuna.trial.TrialState.FAIL if record.stop_reason == FAILED else optuna.trial.TrialState.PRUNED
-            self._optuna.tell(trial, state=state)
+        number = record.request.number
+        if self._memory.get_trials(deepcopy=False)[number].state.is_finished():
+            return
+        for storage, trial_id in self._places(record):
+            storage.set_trial_user_attr(trial_id, "stop_reason", record.stop_reason)
+            storage.set_trial_user_attr(trial_id, "arm", record.request.arm)
+        for study in (self._optuna, self._memory):
+            if record.stop_reason in (COMPLETED, DIVERGED):
+                study.tell(number, record.val_accuracy)
+            else:
+                study.tell(number, state=TrialState.FAIL if record.stop_reason == FAILED else TrialState.PRUNED)
+
+    def _places(self, record: TrialRecord) -> list[tuple[BaseStorage, int]]:
+        """Where a trial is kept, the record first, and its id there."""
+        places = []
+        for study in (self._optuna, self._memory):
+            storage = study._storage  # noqa: SLF001 - what a trial of one's own reports through
+            study_id = storage.get_study_id_from_name(study.study_name)
+            places.append((storage, storage.get_trial_id_from_study_id_trial_number(study_id, record.request.number)))
+        return places
+
+    def _config(self, params: Mapping[str, Any]) -> dict[str, Scalar]:
+        values = self.arm.sample(lambda key, _distribution: cast("Scalar", params[key]))
+        return TrialConfig.from_flat({**values, **self._fixed}).to_flat()
 
 
 def build_sampler(name: str, trials: int, seed: int) -> optuna.samplers.BaseSampler:
@@ -114,11 +171,16 @@ class StudySearcher(Dealer):
     Args:
         searches: The Optuna studies.
         ledger: Where requests and results are kept.
+        recalled: Results on record, if the study is resumed: of trials that are not dealt again.
         arm_of: The arm that a configuration, proposed under a label, belongs to.
         plan_confirmation: Called once after the search; yields the requests of the confirmation, lazily.
         may_start_round: Asked before each round (one trial per arm); False ends the search.
         max_concurrent: Trials at once at most; None for as many as resources allow.
+        max_failures: How often a trial that failed is tried again.
         to_config: Turns a request into the trainable's Ray configuration.
+
+    ``untold`` holds the trials that ended before the study was resumed and that MLflow has not heard of: the last epoch
+    and the reason, by key.
     """
 
     def __init__(
@@ -126,16 +188,37 @@ class StudySearcher(Dealer):
         searches: Sequence[ArmSearch],
         ledger: Ledger,
         *,
+        recalled: Mapping[str, Mapping[str, Any]],
         arm_of: Callable[[str, Mapping[str, Scalar]], str],
         plan_confirmation: Callable[[], Iterator[Request]],
         may_start_round: Callable[[], bool],
         max_concurrent: int | None,
+        max_failures: int = 0,
         to_config: Callable[[Request], dict[str, Any]],
     ) -> None:
         stages = (self._deal_search, plan_confirmation)
-        super().__init__(stages, ledger, max_concurrent=max_concurrent, to_config=to_config)
         self._searches = {search.label: search for search in searches}
         self._arm_of = arm_of
+        # Optuna hears of an end first: what it has not heard of has not ended; what MLflow has not, it must be told.
+        asked = {request.key: asked for request, asked in self.recorded()}
+        known = {
+            key: result
+            for key, result in recalled.items()
+            if key not in asked or asked[key].stop_reason == result["stop_reason"]
+        }
+        super().__init__(
+            stages,
+            ledger,
+            max_concurrent=max_concurrent,
+            to_config=to_config,
+            recalled=known,
+            max_failures=max_failures,
+        )
+        self.untold = {
+            key: (max(trial.reports, default=0), trial.stop_reason)
+            for key, trial in asked.items()
+            if trial.stop_reason is not None and key not in known
+        }
         self._may_start_round = may_start_round
 
     def reported(self, record: TrialRecord) -> None:
@@ -148,15 +231,27 @@ class StudySearcher(Dealer):
         if record.request.group is not None:
             self._searches[record.request.group].tell(record)
 
+    def recorded(self) -> list[tuple[Request, Asked]]:
+        """What the storage holds, in the order in which it was dealt: the trials of a study that is resumed."""
+        dealt = [
+            (asked.number / search.trials, place, self._request(search, asked.number, asked.config), asked)
+            for place, search in enumerate(self._searches.values())
+            for asked in search.recorded()
+        ]
+        return [(request, asked) for _, _, request, asked in sorted(dealt, key=lambda item: item[:2])]
+
     def _deal_search(self) -> Iterator[Request]:
+        yield from [request for request, _ in self.recorded()]
         first = next(iter(self._searches.values()))
         while True:
             search = min(self._searches.values(), key=lambda search: search.asked / search.trials)
             starts_round = search is first  # ties are dealt in the arms' order
             if search.asked >= search.trials or (starts_round and not self._may_start_round()):
                 return
-            number, config = search.ask()
-            yield Request(self._arm_of(search.label, config), SEARCH, number, config, group=search.label)
+            yield self._request(search, *search.ask())
+
+    def _request(self, search: ArmSearch, number: int, config: Mapping[str, Scalar]) -> Request:
+        return Request(self._arm_of(search.label, config), SEARCH, number, config, group=search.label)
 
 
 def _suggest(trial: optuna.trial.Trial, key: str, distribution: Distribution) -> Scalar:

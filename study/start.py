@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +12,7 @@ from search_spaces.arms import Study
 from search_spaces.reported import Reported
 from study import cluster, preflight
 from study.options import Options
+from trainables.config import InputError
 from trainables.data import Dataset, load_dataset
 
 
@@ -41,6 +43,8 @@ def run_study(study: Study, options: Options, *, started: float) -> int:
                 outcome = phases.run_trials(
                     study, options, dataset, store, slots=slots, started=started, recalled=recalled
                 )
+    if outcome.undelivered:
+        return 1  # the report is built from what MLflow holds
     # From here on nothing takes the study's folder away again.
     from study.conclusion import conclude  # noqa: PLC0415 - statistics and figures, needed now, not before
 
@@ -75,14 +79,32 @@ def _prepare(study: Study, options: Options) -> tuple[ModuleType, Dataset, Any, 
 
     recalled = None
     if options.resume:
-        from study.resume import recall  # noqa: PLC0415 - likewise
-
-        recalled = recall(options.name, tracking_uri=options.tracking_uri)
-        recalled.check(dataset)
+        recalled = phases.deliver(study, options, _recall(options, dataset))
     return phases, dataset, phases.open_store(options, recalled), recalled
 
 
+def _recall(options: Options, dataset: Dataset) -> Any:
+    from study.conduct import JOURNAL_FILE  # noqa: PLC0415 - optuna, imported while Ray starts
+    from study.protocol import code_sha256  # noqa: PLC0415 - mlflow, imported while Ray starts
+    from study.resume import objections, recall  # noqa: PLC0415 - likewise
+
+    recalled = recall(options.name, tracking_uri=options.tracking_uri)
+    if "report" not in recalled.protocol and not (options.folder / JOURNAL_FILE).is_file():
+        raise InputError(
+            f"The search of the study {options.name!r} is not in {options.storage_path}; give its `--storage-path`."
+        )
+    found = objections(recalled, dataset, code_sha256(options))
+    if found and not options.force:
+        raise InputError(
+            f"The study {options.name!r} cannot simply go on. {' '.join(found)} To go on all the same, add `--force`."
+        )
+    before = [recalled.tags["forced"]] if "forced" in recalled.tags else []
+    return replace(recalled, forced=(*before, *found))
+
+
 def _outline(study: Study, options: Options) -> list[str]:
+    if options.resume:
+        return [f"{options.name}: going on, on {options.dataset_label}"]
     arms = f"{len(study.arms)} arms"
     if not isinstance(study, Reported):
         plan = f"{arms} x {study.trials} trials, then {study.seeds} seeds each"

@@ -62,6 +62,7 @@ class Simulation:
         self.searcher = StudySearcher(
             build_searches(STUDY, storage, "s", mode="arms", sampler="random", trials=trials, seed=0),
             self.ledger,
+            recalled={},
             arm_of=lambda label, config: label,
             plan_confirmation=self.confirmation,
             may_start_round=self.budget.search_round_fits,
@@ -103,7 +104,7 @@ class Simulation:
             return
         self.searcher.on_trial_result(trial_id, result)
         if self.budget.expired(request.phase):  # as the scheduler does
-            self.ledger.interrupt(request.key)
+            self.ledger.note_end(request.key, INTERRUPTED)
             self.searcher.on_trial_complete(trial_id, result)
         else:
             heapq.heappush(running, (self.clock.now + pace, trial_id, epoch + 1, request))

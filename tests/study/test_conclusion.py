@@ -37,7 +37,9 @@ class Client:
 def options(tmp_path):
     folder = tmp_path / "runs" / "s"
     folder.mkdir(parents=True)
-    return SimpleNamespace(name="s", folder=folder, tracking_uri="http://me:secret@host:1")
+    return SimpleNamespace(
+        name="s", folder=folder, tracking_uri="http://me:secret@host:1", resume_command="... --resume s"
+    )
 
 
 def an_outcome(stop_reason=COMPLETED, first_error=""):
@@ -129,7 +131,7 @@ def test_a_reported_study_that_was_interrupted_says_how_to_go_on_and_measures_no
     outcome = an_outcome()
     outcome.interrupted = True
     assert conclusion.conclude(REPORTED, options, None, outcome, Store(Client(), "0")) == 130
-    assert capsys.readouterr().out.splitlines()[-1] == "Go on with: python -m study.launch --resume s"
+    assert capsys.readouterr().out.splitlines()[-1] == "Go on with: ... --resume s"
 
 
 @pytest.mark.usefixtures("a_report")

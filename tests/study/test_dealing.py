@@ -92,6 +92,33 @@ def test_the_end_of_a_trial_is_noted_with_its_reason(error, epoch, reason):
     assert ledger.records["a/stated-confirm/1"].stop_reason == reason
 
 
+def test_a_trial_that_failed_is_dealt_again_as_often_as_it_may_be_before_anything_else():
+    ledger = Ledger()
+    dealer = a_dealer([a_request("a"), a_request("b")], [a_request("c")], ledger=ledger, max_failures=2)
+    dealer.suggest("1")
+    dealer.on_trial_result("1", a_result(1))
+    for attempt, following in (("1", "2"), ("2", "3")):
+        dealer.on_trial_complete(attempt, error=True)
+        assert ledger.records["a/stated-confirm/1"].stop_reason is None
+        assert dealer.suggest(following) == {"arm": "a", "key": "a/stated-confirm/1", "index": 1}
+    assert ledger.records["a/stated-confirm/1"].epoch == 1  # what was told stays told
+    dealer.on_trial_complete("3", error=True)
+    assert (ledger.records["a/stated-confirm/1"].stop_reason, ledger.records["a/stated-confirm/1"].failures) == (
+        FAILED,
+        3,
+    )
+    assert dealer.suggest("4")["arm"] == "b"
+    dealer.on_trial_complete("4", error=True)
+    assert not dealer.exhausted
+    assert dealer.suggest("5")["arm"] == "b"  # and not the next stage
+    dealer.on_trial_complete("5", a_result())
+    assert dealer.suggest("6")["arm"] == "c"
+    assert dealer.dealt == 3
+    dealer.on_trial_complete("6", a_result())
+    assert dealer.suggest("7") == Searcher.FINISHED
+    assert dealer.exhausted
+
+
 def test_what_is_left_running_ends_as_interrupted():
     dealer = a_dealer([a_request("a"), a_request("b")])
     dealer.suggest("1")

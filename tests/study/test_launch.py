@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from study import cluster
-from study.launch import build_parser, main, parse_options
+from study.flags import build_parser
+from study.launch import main, parse_options
 from study.protocol import resolve_study
 from trainables.config import InputError
 
@@ -26,7 +27,8 @@ FLAGS = {
     "--imbalance", "--augment", "--model", "--precision", "--schedule", "--trials", "--seeds", "--seed",
     "--time-budget", "--mode", "--search", "--stopping", "--max-concurrent", "--cpus-per-trial",
     "--gpus-per-trial", "--device", "--address", "--storage-path", "--tracking-uri", "--experiment-name",
-    "--dry-run", "--quiet", "--regime", "--epochs-scale", "--resume",
+    "--dry-run", "--quiet", "--regime", "--epochs-scale", "--resume", "--force",
+    "--max-failures", "--hang-timeout", "--list",
 }  # fmt: skip
 OWN_PARTS = """
 import numpy as np
@@ -334,6 +336,9 @@ def test_flags_reach_the_options(working_directory):
         "regime": "search",
         "epochs_scale": 1.0,
         "resume": False,
+        "force": False,
+        "max_failures": 2,
+        "hang_timeout": 1800,
     }
 
 
@@ -381,13 +386,74 @@ def test_a_study_of_two_classes_knows_its_look_alikes(working_directory, dataset
         ("--space loss_by_depth --arms gelu-*-three", "No arm matches 'gelu-*-three'; choose from selu-mse-one,"),
         ("--space loss_by_depth --baseline nobody", "Unknown arm 'nobody'; choose from selu-mse-one,"),
         ("--space loss_by_depth --regime honest", "invalid choice: 'honest'"),
-        ("--resume s --seeds 3", "`--resume` takes the study's flags from its record; leave out `--seeds`"),
-        ("--resume s --space smoke", "`--resume` takes the study's flags from its record; leave out `--space`"),
+        ("--list --space smoke", "`--list` shows the studies on record; leave out `--space`."),
+        ("--resume", "`--resume` needs the name of a study: `--resume NAME`."),
+        ("--space smoke --force", "`--force` is for a study that is resumed; it needs `--resume NAME`."),
+        ("--space smoke --max-failures -1", "`--max-failures` must be >= 0; got -1."),
+        ("--space smoke --hang-timeout soon", "`--hang-timeout` must be a time such as 90s, 30m or 1h30m; got 'soon'."),
         ("--name s", "The following arguments are required: --space"),
     ],
 )
 def test_flags_that_do_not_fit_a_reported_study_are_refused(line, says, things, capsys):
     assert says in refused(line.split(), capsys, things)
+
+
+RECORDED = [
+    "--space",
+    "smoke",
+    "--name",
+    "s",
+    "--trials",
+    "3",
+    "--dataset",
+    "digits",
+    "--quiet",
+    "--storage-path",
+    "old",
+]
+
+
+@pytest.fixture
+def on_record(working_directory, monkeypatch):
+    monkeypatch.setattr("study.resume.recorded_arguments", lambda _name, *, tracking_uri: RECORDED)
+    return working_directory
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--resume s",
+        "--space smoke --name s --trials 3 --resume",
+        "--resume s --trials 3 --max-concurrent 2 --max-failures 5 --storage-path new --force",
+    ],
+)
+def test_a_study_is_resumed_with_its_flags_from_where_it_is_kept_now(on_record, line):
+    options, space = parse_options(line.split())
+    assert (space.name, options.name, options.trials, options.dataset) == ("smoke", "s", 3, "digits")
+    assert options.resume
+    assert options.arguments == tuple(RECORDED)
+    assert not options.quiet  # how it is watched is not on record
+    assert options.storage_path == on_record / ("new" if "new" in line else "old")
+    assert (options.max_concurrent, options.max_failures, options.force) == (
+        (2, 5, True) if "new" in line else (None, 2, False)
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("--resume s --trials 4", "`--trials 4` contradicts the record: the study 's' was begun with `--trials 3`."),
+        ("--resume s --seeds 4", "`--seeds 4` contradicts the record: the study 's' was begun without it."),
+        (
+            "--resume s --space full",
+            "`--space full` contradicts the record: the study 's' was begun with `--space smoke`.",
+        ),
+        ("--resume s --augment", "`--augment` contradicts the record: the study 's' was begun without it."),
+    ],
+)
+def test_flags_that_contradict_the_record_are_refused(on_record, line, says, capsys):
+    assert main(line.split()) == 2
+    assert capsys.readouterr().err == f"study.launch: {says}\n"
 
 
 def test_defaults_need_nothing_but_a_space(working_directory):

@@ -101,7 +101,7 @@ def test_end_of_a_trial_is_called_what_it_was(ledger, result, failed, reason):
 @pytest.mark.parametrize("failed", [True, False])
 def test_interrupted_trial_stays_interrupted_when_it_is_closed(ledger, failed):
     ledger.update(KEY, a_result(10))
-    ledger.interrupt(KEY)
+    ledger.note_end(KEY, INTERRUPTED)
     assert ledger.close(KEY, failed=failed).stop_reason == INTERRUPTED
 
 

@@ -88,3 +88,14 @@ def test_duration_that_is_none_is_refused(text):
     with pytest.raises(InputError, match="`--time-budget` must be a time such as 90s, 30m or 1h30m; got") as caught:
         parse_duration(text)
     assert repr(text) in str(caught.value)
+
+
+def test_how_to_go_on_names_the_record_where_it_is_not_the_usual_one_and_no_password(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    usual = an_options(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    assert usual.resume_command == "python -m study.launch --resume s"
+    other = an_options(tracking_uri="http://me:secret@host:5000")
+    assert other.resume_command == "python -m study.launch --resume s --tracking-uri 'http://me:***@host:5000'"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@host:5000")
+    assert other.resume_command == "python -m study.launch --resume s"

@@ -16,6 +16,8 @@ from trainables.data import load_dataset
 
 STUDY_JSON = {
     "schema",
+    "arguments",
+    "code_sha256",
     "study",
     "space",
     "question",

@@ -138,7 +138,7 @@ def test_both_regimes_see_the_same_seeds():
 
 @pytest.mark.parametrize("regime", ["stated", "fair", "both"])
 def test_trials_and_epochs_are_planned_as_they_are_dealt(regime, tmp_path):
-    options = SimpleNamespace(regime=regime, seed=0, max_concurrent=None, quiet=True, folder=tmp_path)
+    options = SimpleNamespace(regime=regime, seed=0, max_concurrent=None, max_failures=0, quiet=True, folder=tmp_path)
     ledger = Ledger()
     conduct = conduct_regimes(SMALL, options, ledger, slots=2, recalled={})
     for name in map(str, itertools.count()):
@@ -156,7 +156,7 @@ def test_trials_and_epochs_are_planned_as_they_are_dealt(regime, tmp_path):
 
 
 def test_only_stated_trials_watch_the_test_split(tmp_path):
-    options = SimpleNamespace(regime="both", seed=0, max_concurrent=None, quiet=True, folder=tmp_path)
+    options = SimpleNamespace(regime="both", seed=0, max_concurrent=None, max_failures=0, quiet=True, folder=tmp_path)
     conduct = conduct_regimes(loss_by_optimizer.STUDY, options, Ledger(), slots=2, recalled={})
     first = conduct.dealer.suggest("1")
     assert first["watch"] == ["test", "noise"]
@@ -167,8 +167,8 @@ def test_only_stated_trials_watch_the_test_split(tmp_path):
     assert (search["phase"], search["watch"]) == (SEARCH, [])
 
 
-def test_a_stage_that_ended_early_is_noted():
-    options = SimpleNamespace(regime="stated", seed=0, max_concurrent=None, quiet=True)
+def test_a_stage_that_ended_early_is_noted(tmp_path):
+    options = SimpleNamespace(regime="stated", seed=0, max_concurrent=None, max_failures=0, quiet=True, folder=tmp_path)
     ledger = Ledger()
     conduct = conduct_regimes(SMALL, options, ledger, slots=2, recalled={})
     conduct.dealer.suggest("1")

@@ -1,0 +1,204 @@
+"""A study that is killed between any two writes of its journal goes on as if it had not been."""
+
+import itertools
+import os
+import random
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from optuna.storages.journal import JournalFileBackend
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from search_spaces.smoke import STUDY as SMOKE
+from study.conduct import JOURNAL_FILE, conduct_search, open_journal
+from study.ledger import COMPLETED, DIVERGED, PRUNED, SEARCH, Ledger
+from study.options import Options
+from study.process import this_process
+from study.protocol import resolve_study
+from study.resume import Recalled, objections
+from trainables.config import InputError
+
+TRIALS = 4
+
+
+class KilledError(BaseException):
+    """What kill -9 is to the process: nothing catches it."""
+
+
+def an_options(folder, **changes):
+    values = {"command": "", "name": "s", "space": "smoke", "tracking_uri": "", "experiment_name": "", "quiet": True}
+    return Options(storage_path=folder, **(values | {"trials": TRIALS, "seeds": 2} | changes))
+
+
+def train(request, epoch):
+    """A training whose result is a function of its configuration, as on one thread of a processor."""
+    generator = random.Random(f"{sorted(request['config'].items())} {epoch}")
+    diverged = generator.random() < 0.02
+    values = {"epoch": epoch, "val_accuracy": 0.1 if diverged else generator.random(), "val_nll": 1.0}
+    percent = 100 * epoch / request["config"]["epochs"]
+    return values | {"diverged": float(diverged), "trial_seconds": 0.1, "schedule_percent": percent, "rows": []}
+
+
+def live(folder, record, **changes):
+    """One life of the driver, Tune's part played around it; ``record`` is what MLflow holds of ended trials.
+
+    Returns:
+        Everything that the study came to: what each trial was, how far it came and how it ended.
+    """
+    options = an_options(folder, **changes)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger()
+    study = resolve_study(SMOKE, options)
+    conduct = conduct_search(study, options, ledger, slots=1, started=0.0, recalled=dict(record))
+    for number in itertools.count():
+        trial_id = f"{random.random()}-{number}"  # of Ray's, and of no use to the next life
+        request = conduct.dealer.suggest(trial_id)
+        if request == Searcher.FINISHED:
+            break
+        trial = SimpleNamespace(trial_id=trial_id, config=request)
+        conduct.scheduler.on_trial_add(None, trial)
+        for epoch in sorted({2, *request["rungs"], request["config"]["epochs"]}):
+            result = train(request, epoch)
+            done = result["diverged"] or epoch == request["config"]["epochs"]
+            decision = TrialScheduler.STOP if done else conduct.scheduler.on_trial_result(None, trial, result)
+            conduct.dealer.on_trial_result(trial_id, result)
+            if decision == TrialScheduler.STOP:
+                break
+        conduct.scheduler.on_trial_complete(None, trial, result)
+        conduct.dealer.on_trial_complete(trial_id, result)
+        ended = ledger.records[request["key"]]
+        record[request["key"]] = {**result, "epoch": ended.epoch, "stop_reason": ended.stop_reason}
+    return {
+        key: (dict(r.request.config), r.epoch, r.val_accuracy, r.stop_reason) for key, r in ledger.records.items()
+    }, conduct.winners()
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    """Kills at a write of the journal, counted from zero: before it, after it, or with half of it on the disk."""
+    append = JournalFileBackend.append_logs
+    plan = {"at": None, "how": "before", "count": 0}
+
+    def append_and_die(self, logs):
+        if plan["count"] == plan["at"] and plan["how"] != "after":
+            if plan["how"] == "torn":
+                path = Path(self._file_path)
+                path.write_bytes(path.read_bytes() + b'{"op_code":4,"worker_id"')
+                path.with_name(path.name + ".lock").symlink_to(path)
+            raise KilledError
+        append(self, logs)
+        if plan["count"] == plan["at"]:
+            raise KilledError
+        plan["count"] += 1
+
+    monkeypatch.setattr(JournalFileBackend, "append_logs", append_and_die)
+    return plan
+
+
+def whole(folder):
+    """An uninterrupted study, and how often it wrote to its journal."""
+    return live(folder, {})
+
+
+def test_a_study_killed_at_any_write_of_its_journal_ends_as_an_uninterrupted_one(tmp_path, killed):
+    expected, winners = whole(tmp_path / "whole")
+    reasons = [reason for _, _, _, reason in expected.values()]
+    assert {COMPLETED, PRUNED} <= set(reasons)
+    writes = killed["count"]
+    assert writes > 60
+    for at in range(writes):
+        how = ("before", "after", "torn")[at % 3]
+        killed.update(at=at, how=how, count=0)
+        folder, record = tmp_path / f"{at}", {}
+        with pytest.raises(KilledError):
+            live(folder, record)
+        if at % 2 and record:  # the last end had not reached MLflow
+            record.popitem()
+        killed.update(at=None, count=0)
+        again, winners_again = live(folder, record)
+        assert again == expected, (at, how)
+        assert winners_again == winners
+
+
+def test_a_study_killed_again_and_again_ends_as_an_uninterrupted_one(tmp_path, killed):
+    expected, _ = whole(tmp_path / "whole")
+    generator = random.Random(0)
+    record, lives = {}, 0
+    while True:
+        killed.update(at=generator.randrange(1, 12), how=generator.choice(["before", "after", "torn"]), count=0)
+        lives += 1
+        try:
+            assert live(tmp_path / "often", record)[0] == expected
+            break
+        except KilledError:
+            if record and generator.random() < 0.5:
+                record.popitem()
+    assert lives > 10
+
+
+def test_every_arm_keeps_its_budget_whatever_happens(tmp_path, killed):
+    live(tmp_path, {})
+    storage = open_journal(tmp_path / "s" / JOURNAL_FILE)
+    studies = storage.get_all_studies()
+    assert [len(storage.get_all_trials(study._study_id)) for study in studies] == [TRIALS] * len(SMOKE.arms)
+    assert all(t.state.is_finished() for study in studies for t in storage.get_all_trials(study._study_id))
+
+
+def test_a_trial_whose_end_mlflow_has_not_heard_of_stops_where_it_stopped(tmp_path):
+    record = {}
+    live(tmp_path, record)
+    pruned = next(key for key, result in record.items() if result["stop_reason"] == PRUNED)
+    at = record.pop(pruned)["epoch"]
+    options = an_options(tmp_path)
+    conduct = conduct_search(
+        resolve_study(SMOKE, options), options, Ledger(), slots=1, started=0.0, recalled=dict(record)
+    )
+    request = conduct.dealer.suggest("1")
+    assert request["key"] == pruned
+    assert at in request["rungs"]
+    trial = SimpleNamespace(trial_id="1", config=request)
+    conduct.scheduler.on_trial_add(None, trial)
+    assert conduct.scheduler.on_trial_result(None, trial, train(request, at - 1)) == TrialScheduler.CONTINUE
+    assert conduct.scheduler.on_trial_result(None, trial, train(request, at)) == TrialScheduler.STOP
+
+
+def recalled(tags=None, protocol=None):
+    return Recalled("s", "run", "1", tags or {}, protocol or {})
+
+
+DATA = SimpleNamespace(sha256="d" * 64)
+
+
+def test_a_study_whose_process_lives_is_not_run_twice():
+    tags = {"state": "running", "driver": this_process().replace(f" {os.getpid()} ", f" {os.getppid()} ")}
+    assert objections(recalled(tags), DATA, "c") == []  # another process has that number now
+    begun = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[19]
+    tags["driver"] = f"{socket.gethostname()} {os.getppid()} {begun}"
+    with pytest.raises(InputError, match=f"is running already, as process {os.getppid()}"):
+        objections(recalled(tags), DATA, "c")
+    assert objections(recalled(tags | {"state": "interrupted"}), DATA, "c") == []
+
+
+def test_a_study_that_another_machine_may_run_needs_force():
+    (found,) = objections(recalled({"state": "running", "driver": "elsewhere 12 34"}), DATA, "c")
+    assert found == "It is running on elsewhere, or was when that machine died."
+
+
+def test_other_data_and_other_code_need_force_and_what_was_not_noted_is_not_compared():
+    protocol = {"dataset": {"sha256": "e" * 64}, "code_sha256": "f" * 64}
+    found = objections(recalled(protocol=protocol), DATA, "c" * 64)
+    assert found == [
+        "It was begun with other data (sha256 eeeeeeeeeeee, now dddddddddddd).",
+        "It was begun with other code (sha256 ffffffffffff, now cccccccccccc).",
+    ]
+    assert objections(recalled(), DATA, "c" * 64) == []
+
+
+def test_diverged_trials_stay_what_they_were(tmp_path):
+    expected, _ = live(tmp_path, {}, seed=3)
+    keys = [key for key, (_, _, _, reason) in expected.items() if reason == DIVERGED and f"/{SEARCH}/" in key]
+    again, _ = live(tmp_path, {}, seed=3)
+    assert {key: again[key] for key in keys} == {key: expected[key] for key in keys}
