@@ -6,7 +6,7 @@ EXTRAS := dev
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install study smoke test check format bench clean
+.PHONY: help install study smoke test check format bench chaos clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -41,6 +41,9 @@ format: install  ## rewrite the files in the project's format
 
 bench: install  ## measure speed and memory against plain PyTorch, as ratios
 	$(BIN)/python -m bench.run $(ARGS)
+
+chaos: install  ## kill thirty times, resume, and compare the record with an undisturbed one (about half an hour)
+	CHAOS_KILLS=30 $(BIN)/python -m pytest -s tests/end_to_end/test_chaos.py $(ARGS)
 
 clean:  ## remove the environment and caches; studies and records stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
