@@ -129,6 +129,7 @@ def check_reachable(address: str) -> None:
 
 def log_to_file(options: Options) -> None:
     """Ray's and our own messages, tracebacks of failed trials among them, go to the study's log."""
+    logging.raiseExceptions = False  # a log that cannot be written, as on a full disk, is not the user's to read
     handler = logging.FileHandler(options.folder / LOG_FILE, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for name in ("ray", "study", "mlflow", "alembic", "optuna"):

@@ -218,6 +218,8 @@ def _log_internal_error(options: Options, error: Exception) -> None:
     Raises:
         Exception: The error, where there is no log: before the study has a folder, or on a full disk.
     """
+    from study.preflight import is_begun  # noqa: PLC0415 - numpy
+
     log = options.folder / LOG_FILE
     try:
         with log.open("a", encoding="utf-8") as file:
@@ -226,7 +228,8 @@ def _log_internal_error(options: Options, error: Exception) -> None:
         raise error from None
     reason = redact(" ".join(str(error).split()))[:MAX_REASON]
     print(f"study.launch: {type(error).__name__}: {reason} (all of it: {log})", file=sys.stderr)  # noqa: T201
-    print(f"Go on with: {options.resume_command}", file=sys.stderr)  # noqa: T201
+    if is_begun(options.folder):
+        print(f"Go on with: {options.resume_command}", file=sys.stderr)  # noqa: T201
 
 
 def _run(options: Options, space: Study, started: float) -> int:

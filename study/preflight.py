@@ -14,10 +14,12 @@ from typing import IO
 from search_spaces.arms import Study, joint, lowest
 from search_spaces.reported import Reported
 from search_spaces.table import SPACES
+from study.cluster import LOG_FILE
 from study.options import Options
 from trainables.config import InputError, TrialConfig
 from trainables.data import Dataset
 
+LOCK_FILE = "lock"
 #: How a SQLite file begins.
 SQLITE_HEADER = b"SQLite format 3\0"
 
@@ -31,13 +33,13 @@ def claimed_folder(options: Options) -> Iterator[None]:
     """
     made: list[Path] = []
     try:
-        if options.folder.exists() and not options.resume:
+        if is_begun(options.folder) and not options.resume:
             raise InputError(
                 f"The study {options.name!r} exists already in {options.storage_path}; give another `--name`"
                 f" or go on with `--resume {options.name}`."
             )
         made = [folder for folder in (options.folder, *options.folder.parents) if not folder.exists()]
-        options.folder.mkdir(parents=True, exist_ok=options.resume)
+        options.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         _remove(made)
         raise InputError(
@@ -51,6 +53,14 @@ def claimed_folder(options: Options) -> Iterator[None]:
         raise
 
 
+def is_begun(folder: Path) -> bool:
+    """Whether there is a study's folder, or anything in its place, but the log of a start that failed."""
+    if not folder.is_dir():
+        return folder.exists()
+    names = {path.name for path in folder.iterdir()}
+    return LOG_FILE not in names or bool(names - {LOCK_FILE, LOG_FILE})
+
+
 @contextlib.contextmanager
 def _locked(options: Options) -> Iterator[None]:
     """The folder is this process's; a lock of a process that died is none.
@@ -58,7 +68,7 @@ def _locked(options: Options) -> Iterator[None]:
     Raises:
         InputError: If another process runs the study.
     """
-    path = options.folder / "lock"
+    path = options.folder / LOCK_FILE
     with path.open("w") as file:
         if not _lock(file, path):
             raise InputError(f"The study {options.name!r} is running already in {options.storage_path}.")

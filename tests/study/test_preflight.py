@@ -82,6 +82,16 @@ def test_a_study_whose_process_died_can_be_resumed(working_directory):
     assert folder.is_dir()
 
 
+def test_a_start_that_failed_leaves_its_log_and_may_be_typed_again(working_directory):
+    with pytest.raises(RuntimeError):
+        leave(an_options(), RuntimeError("Ray did not start"))
+    assert paths_under(working_directory) == ["runs", "runs/s", "runs/s/study.log"]
+    with preflight.claimed_folder(an_options()):
+        (working_directory / "runs" / "s" / "optuna.journal").touch()
+    with pytest.raises(InputError, match="exists already"), preflight.claimed_folder(an_options()):
+        pass
+
+
 def test_refused_study_leaves_neither_its_folder_nor_the_parents_made_for_it(working_directory):
     with pytest.raises(InputError, match=r"^refused$"):
         refuse(an_options("a/b/c"))
