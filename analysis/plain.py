@@ -6,8 +6,6 @@ import textwrap
 import unicodedata
 from typing import TextIO
 
-from rich.cells import cell_len, set_cell_size
-
 #: Control characters, what turns the direction of writing or is not seen, halves of characters, separators of lines.
 UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 #: What the project's own sentences use beyond ASCII.
@@ -61,11 +59,15 @@ def needs_ascii(stream: TextIO) -> bool:
 
 def width(words: str) -> int:
     """Columns on a terminal: some characters take two, some none."""
+    from rich.cells import cell_len  # noqa: PLC0415 - what refuses a flag needs no table
+
     return cell_len(words)
 
 
 def fit(words: str, columns: int) -> str:
     """Words in exactly so many columns: padded, or cut with two dots at the end."""
+    from rich.cells import set_cell_size  # noqa: PLC0415 - likewise
+
     if width(words) <= columns:
         return words + " " * (columns - width(words))
     return set_cell_size(words, max(columns - len(ELLIPSIS), 0)) + ELLIPSIS[:columns]

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis import terminal
+from analysis.command import OneLineParser, check_text, refusal
 from analysis.epochs_file import FILE_NAME, to_parquet
 from analysis.findings import Findings, find
 from analysis.load import StudyRecord, load_epochs, load_protocol, load_study
@@ -136,7 +137,7 @@ def write_file(path: Path, content: str | bytes) -> Path:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m analysis.report",
         description="Write a study's report from its MLflow record, or print it.",
     )
@@ -163,9 +164,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 if the report stands, 2 if the input breaks a rule."""
-    options = build_parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
     ascii_only = needs_ascii(sys.stdout)
     try:
+        check_text(given)
+        options = build_parser().parse_args(given)
         if options.format == "html":
             report = build_report(options.study, tracking_uri=options.tracking_uri, output=options.output)
             answer = f"{plain(report.verdict)}\n{plain(report.path)}\n"
@@ -177,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if to_file:
                 answer = f"{plain(write_file(Path(options.output) / PRINTED[options.format], answer))}\n"
     except InputError as error:
-        print(f"error: {plain(error)}", file=sys.stderr)  # noqa: T201 - one line, no traceback
+        print(f"error: {refusal(error)}", file=sys.stderr)  # noqa: T201 - one line, no traceback
         return 2
     sys.stdout.write(to_ascii(answer) if ascii_only else answer)
     return 0

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from analysis.address import redact
 from trainables.config import InputError
+from trainables.files import is_dir, is_file
 
 PROBE_SECONDS = 5
 DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -30,27 +31,31 @@ def check_store(uri: str) -> None:
     Raises:
         InputError: If it is not or does not.
     """
-    address = urlsplit(uri)
+    try:
+        address = urlsplit(uri)
+        port = address.port
+    except ValueError as error:
+        raise InputError(f"The address {redact(uri)!r} cannot be read: {error}.") from error
     if uri.startswith("sqlite:///"):
         _check_sqlite(Path(uri.removeprefix("sqlite:///")), uri)
     elif address.scheme in {"http", "https"}:
         _check_server(uri)
     elif address.scheme.split("+")[0] in DATABASE_PORTS and address.hostname:
-        port = address.port or DATABASE_PORTS[address.scheme.split("+")[0]]
+        port = port or DATABASE_PORTS[address.scheme.split("+")[0]]
         with one_line(uri):
             with socket.create_connection((address.hostname, port), timeout=PROBE_SECONDS):
                 pass
             engine = create_sqlalchemy_engine(uri)
             _check_tables(inspect(engine).get_table_names(), uri)
             engine.dispose()
-    elif address.scheme in {"", "file"} and not (folder := Path(unquote(address.path))).is_dir():
-        hint = f"; a database is written sqlite:///{folder}" if folder.is_file() else ""
+    elif address.scheme in {"", "file"} and not is_dir(folder := Path(unquote(address.path))):
+        hint = f"; a database is written sqlite:///{folder}" if is_file(folder) else ""
         raise InputError(f"No MLflow record at {uri!r}: not a folder{hint}.")
 
 
 def _check_sqlite(path: Path, uri: str) -> None:
     # MLflow would create the file, fill an empty one with its tables and retry a wrong one for minutes.
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"No MLflow record at {uri!r}: the file does not exist; name another with --tracking-uri.")
     try:
         # Read-write, so that SQLite may undo the unfinished write of a process that was killed; it creates nothing.
@@ -109,7 +114,7 @@ def one_line(uri: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+    except (MlflowException, SQLAlchemyError, OSError, ImportError, UnicodeError) as error:
         text = " ".join(str(error).replace(uri, redact(uri)).split())
         reason = text if len(text) <= 300 else f"{text[:300]}…"  # noqa: PLR2004 - a line, not a page
         raise InputError(f"The MLflow record at {redact(uri)!r} cannot be read: {reason}") from error

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from search_spaces.checks import check_range, check_scalars, type_of
 from trainables.config import InputError, Scalar, TrialConfig
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+#: More trials or seeds than any machine will see, and few enough to be listed.
+MAX_COUNT = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Float:
     log: bool = False
 
     def __post_init__(self) -> None:
-        _check_range(self.low, self.high, log=self.log)
+        check_range(self.low, self.high, log=self.log)
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,9 @@ class Integer:
     log: bool = False
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.low, int) and isinstance(self.high, int)):
+        if not all(isinstance(end, int) and not isinstance(end, bool) for end in (self.low, self.high)):
             raise InputError(f"An integer range needs integer ends; got {self.low!r} and {self.high!r}.")
-        _check_range(self.low, self.high, log=self.log)
+        check_range(self.low, self.high, log=self.log)
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Categorical:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "choices", tuple(self.choices))
+        check_scalars("A choice", self.choices)
         if not self.choices or len(set(self.choices)) < len(self.choices):
             raise InputError(f"Choices must be given and differ; got {self.choices!r}.")
 
@@ -72,6 +76,14 @@ class Parameter:
     when: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.distribution, Distribution):
+            raise InputError(
+                f"`{self.key}` needs a Float, an Integer or a Categorical; got {type_of(self.distribution)}."
+            )
+        for key, values in self.when.items():
+            if not isinstance(values, (tuple, list)):
+                raise InputError(f"`when` of `{self.key}` needs a tuple of values of `{key}`; got {type_of(values)}.")
+            check_scalars(f"A value of `{key}` in `when`", values)
         object.__setattr__(self, "when", MappingProxyType({key: tuple(values) for key, values in self.when.items()}))
 
     def applies(self, values: Mapping[str, Scalar]) -> bool:
@@ -94,10 +106,21 @@ class Arm:
     parameters: tuple[Parameter, ...] = ()
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name):
+        if not is_name(self.name):
             raise InputError(f"An arm's name must be letters, digits, '_', '.' or '-'; got {self.name!r}.")
         object.__setattr__(self, "fixed", MappingProxyType(dict(self.fixed)))
         object.__setattr__(self, "parameters", tuple(self.parameters))
+        check_scalars(f"A fixed value of arm {self.name!r}", self.fixed.values())
+        known = set(self.fixed)
+        for parameter in self.parameters:
+            if not isinstance(parameter, Parameter):
+                raise InputError(f"What arm {self.name!r} searches must be a Parameter; got {type_of(parameter)}.")
+            if unknown := [key for key in parameter.when if key not in known]:
+                raise InputError(
+                    f"`{parameter.key}` of arm {self.name!r} depends on `{unknown[0]}`, which is neither fixed nor"
+                    " searched before it."
+                )
+            known.add(parameter.key)
 
     def sample(self, suggest: Callable[[str, Distribution], Scalar]) -> dict[str, Scalar]:
         """One flat configuration; ``suggest`` is asked for each parameter whose condition holds, in order."""
@@ -144,8 +167,22 @@ class Study:
     def __post_init__(self) -> None:
         object.__setattr__(self, "arms", tuple(self.arms))
         object.__setattr__(self, "controls", MappingProxyType(dict(self.controls)))
-        if not NAME.fullmatch(self.name):
+        if not is_name(self.name):
             raise InputError(f"A space's name must be letters, digits, '_', '.' or '-'; got {self.name!r}.")
+        for key, text in (("question", self.question), ("factor", self.factor)):
+            if not isinstance(text, str):
+                raise InputError(f"`{key}` of the space {self.name!r} must be text; got {type_of(text)}.")
+        self._check_arms()
+        for key, value in (("trials", self.trials), ("seeds", self.seeds)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise InputError(f"`{key}` must be an integer >= 1; got {value!r}.")
+            if value > MAX_COUNT:
+                raise InputError(f"`{key}` must be at most {MAX_COUNT}; got {value}.")
+
+    def _check_arms(self) -> None:
+        for arm in self.arms:
+            if not isinstance(arm, Arm):
+                raise InputError(f"Every arm of the space {self.name!r} must be an Arm; got {type_of(arm)}.")
         names = [arm.name for arm in self.arms]
         if not names:
             raise InputError(f"The space {self.name!r} has no arms; it needs at least one.")
@@ -153,12 +190,11 @@ class Study:
             raise InputError(f"Arms must have different names; got {', '.join(names)}.")
         if self.baseline not in names:
             raise InputError(f"The baseline {self.baseline!r} is not among the arms {', '.join(names)}.")
-        for key, value in (("trials", self.trials), ("seeds", self.seeds)):
-            if not isinstance(value, int) or value < 1:
-                raise InputError(f"`{key}` must be an integer >= 1; got {value!r}.")
+        for name, like in self.controls.items():
+            if not (isinstance(name, str) and isinstance(like, str)):
+                raise InputError(f"`controls` takes names of arms; got {name!r}: {like!r}.")
         for arm in self.arms:
-            for corner in (_lowest, _highest):
-                _check_corner(arm, corner)
+            _check_corners(arm)
 
     def arm(self, name: str) -> Arm:
         """The arm called ``name``.
@@ -187,9 +223,22 @@ class Study:
         return self.factor == "epochs"
 
 
+def is_name(value: Any) -> bool:
+    """Whether a value may name a study, a space or an arm."""
+    return isinstance(value, str) and NAME.fullmatch(value) is not None
+
+
 def with_fixed(study: Study, **fixed: Scalar) -> Study:
-    """The study with these values fixed in every arm."""
-    return replace(study, arms=tuple(replace(arm, fixed={**arm.fixed, **fixed}) for arm in study.arms))
+    """The study with these values fixed in every arm, and no longer searched."""
+    arms = tuple(
+        replace(
+            arm,
+            fixed={**arm.fixed, **fixed},
+            parameters=tuple(parameter for parameter in arm.parameters if parameter.key not in fixed),
+        )
+        for arm in study.arms
+    )
+    return replace(study, arms=arms)
 
 
 def joint(study: Study) -> Arm:
@@ -223,6 +272,15 @@ def lowest(arm: Arm) -> dict[str, Scalar]:
     return arm.sample(_lowest)
 
 
+def corners(arm: Arm) -> Iterator[dict[str, Scalar]]:
+    """Configurations that show what an arm may ask for: both ends of every range, and every choice once."""
+    yield lowest(arm)
+    yield arm.sample(_highest)
+    choices = [p.distribution.choices for p in arm.parameters if isinstance(p.distribution, Categorical)]
+    for place in range(1, max(map(len, choices), default=0) - 1):
+        yield arm.sample(functools.partial(_choice, place))
+
+
 def describe(arm: Arm) -> dict[str, Any]:
     """The arm as plain data, as ``study.json`` records it."""
     parameters = []
@@ -233,13 +291,6 @@ def describe(arm: Arm) -> dict[str, Any]:
     return {"name": arm.name, "fixed": dict(arm.fixed), "parameters": parameters}
 
 
-def _check_range(low: float, high: float, *, log: bool) -> None:
-    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-        raise InputError(f"A range needs finite ends with low <= high; got {low!r} and {high!r}.")
-    if log and low <= 0:
-        raise InputError(f"A logarithmic range must start above 0; got {low!r}.")
-
-
 def _lowest(_key: str, distribution: Distribution) -> Scalar:
     return distribution.choices[0] if isinstance(distribution, Categorical) else distribution.low
 
@@ -248,11 +299,32 @@ def _highest(_key: str, distribution: Distribution) -> Scalar:
     return distribution.choices[-1] if isinstance(distribution, Categorical) else distribution.high
 
 
-def _check_corner(arm: Arm, corner: Callable[[str, Distribution], Scalar]) -> None:
+def _choice(place: int, key: str, distribution: Distribution) -> Scalar:
+    if not isinstance(distribution, Categorical):
+        return _lowest(key, distribution)
+    return distribution.choices[min(place, len(distribution.choices) - 1)]
+
+
+def _check_corners(arm: Arm) -> None:
     try:
-        TrialConfig.from_flat(arm.sample(corner))
+        arm.sample(_once())
+        for values in corners(arm):
+            TrialConfig.from_flat(values)
     except InputError as error:
         raise InputError(f"Arm {arm.name!r}: {error}") from error
+
+
+def _once() -> Callable[[str, Distribution], Scalar]:
+    """Suggests the lowest values, each key once: Optuna refuses a second range for a key in the middle of a study."""
+    asked: set[str] = set()
+
+    def suggest(key: str, distribution: Distribution) -> Scalar:
+        if key in asked:
+            raise InputError(f"`{key}` is searched twice under the same conditions.")
+        asked.add(key)
+        return _lowest(key, distribution)
+
+    return suggest
 
 
 def _extreme(arm: Arm, key: str, choose: Callable[[Sequence[Any]], Any]) -> Scalar:

@@ -63,16 +63,32 @@ class Reported(Study):
         super().__post_init__()
         object.__setattr__(self, "classes", MappingProxyType(dict(self.classes)))
         object.__setattr__(self, "diagnostics", MappingProxyType(dict(self.diagnostics)))
+        self._check_types()
         for arm in self.arms:
             if not isinstance(arm, ReportedArm) or arm.parameters:
                 raise InputError(f"Arm {arm.name!r} of a reported study must be a ReportedArm without parameters.")
         unknown = set(self.watch) - set(LOOKS)
         if unknown:
             raise InputError(f"`watch` takes {', '.join(LOOKS)}; got {', '.join(sorted(unknown))}.")
-        names = {arm.name for arm in self.arms}
+        tuned = {arm.name: arm.in_fair and not arm.rate_of for arm in self.reported_arms}
         for arm in self.reported_arms:
-            if arm.rate_of and arm.rate_of not in names:
+            if arm.rate_of and arm.rate_of not in tuned:
                 raise InputError(f"Arm {arm.name!r} takes the rate of {arm.rate_of!r}, which is not among the arms.")
+            if arm.rate_of and not tuned[arm.rate_of]:
+                raise InputError(f"Arm {arm.name!r} takes the rate of {arm.rate_of!r}, which is not tuned itself.")
+
+    def _check_types(self) -> None:
+        for key, value in (("report", self.report), ("dataset", self.dataset)):
+            if not isinstance(value, str):
+                raise InputError(f"`{key}` of a reported study must be text; got {value!r}.")
+        listed = {"assumptions": self.assumptions, "watch": self.watch}
+        listed |= {f"diagnostics[{name!r}]": arms for name, arms in self.diagnostics.items()}
+        for key, values in listed.items():
+            if not isinstance(values, (tuple, list)) or not all(isinstance(value, str) for value in values):
+                raise InputError(f"`{key}` of a reported study must be a tuple of texts; got {values!r}.")
+        for dataset, classes in self.classes.items():
+            if not isinstance(classes, (tuple, list)) or not all(isinstance(label, int) for label in classes):
+                raise InputError(f"`classes` of {dataset!r} must be a tuple of integers; got {classes!r}.")
 
     @property
     def reported_arms(self) -> tuple[ReportedArm, ...]:

@@ -46,7 +46,7 @@ def load_space(name: str) -> Study:
         study = getattr(module, attribute)
     except InputError as error:
         raise InputError(f"Space {name!r}: {error}") from error
-    except Exception as error:  # whatever a user's file does wrong is one line to the user
+    except (Exception, SystemExit) as error:  # whatever a user's file does wrong is one line to the user
         reason = str(error).splitlines()[0] if str(error) else ""
         raise InputError(f"The space {name!r} cannot be loaded: {type(error).__name__}: {reason}") from error
     if not isinstance(study, Study):
@@ -63,5 +63,6 @@ def _load_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     # What stands beside the file can be imported by it, and by the workers (they get the driver's path).
     sys.path.insert(0, str(path.resolve().parent))
+    sys.modules[spec.name] = module  # a dataclass in the file looks there for its module
     spec.loader.exec_module(module)
     return module

@@ -123,7 +123,7 @@ def check_reachable(address: str) -> None:
         return  # "auto" and the like are Ray's to look up
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:  # also a port or a host that is none
         raise InputError(f"`--address {address}`: no Ray cluster answers there.") from error
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from analysis.command import OneLineParser
 from search_spaces.reported import BOTH, REGIMES
 from search_spaces.table import SPACES
-from study.options import DEFAULT_PRECISION, DEFAULT_SCHEDULE, OneLineParser
+from study.options import DEFAULT_PRECISION, DEFAULT_SCHEDULE
 from trainables.config import PRECISIONS, SCHEDULES
 
 DESCRIPTION = """\

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from analysis.address import redact, resolve_tracking_uri
+from analysis.command import check_text, refusal
 from search_spaces.arms import Study
 from search_spaces.reported import BOTH, Reported
 from search_spaces.table import load_space
@@ -77,7 +78,7 @@ def parse_options(argv: list[str]) -> tuple[Options, Study]:
         gpus_per_trial=gpus,
         max_concurrent=arguments.max_concurrent,
         address=address,
-        storage_path=Path(arguments.storage_path or DEFAULT_STORAGE).resolve(),
+        storage_path=_absolute(arguments.storage_path or DEFAULT_STORAGE),
         tracking_uri=resolve_tracking_uri(arguments.tracking_uri),
         experiment_name=arguments.experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or space.name,
         max_failures=arguments.max_failures,
@@ -107,7 +108,7 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Options, Study]:
     folder = arguments.storage_path
     now = {
         "name": name,
-        "storage_path": Path(folder).resolve() if folder else options.storage_path,
+        "storage_path": _absolute(folder) if folder else options.storage_path,
         "tracking_uri": uri,
         "max_concurrent": arguments.max_concurrent or options.max_concurrent,
         "data_dir": arguments.data_dir or options.data_dir,
@@ -155,7 +156,7 @@ def _regime(space: Study, arguments: argparse.Namespace) -> str:
     for key in foreign:
         value = getattr(arguments, key)
         # Zero is a value that was given, though it equals False.
-        if value is not None and value is not False and value != DEFAULT_SCHEDULE:
+        if value is not None and value is not False and (key, value) != ("schedule", DEFAULT_SCHEDULE):
             why = "is fixed by the report" if reported else "is for the reported studies"
             raise InputError(
                 f"`--{key.replace('_', '-')} {value}` does not apply to the space {space.name!r}: it {why}."
@@ -185,13 +186,14 @@ def main(argv: list[str] | None = None) -> int:
     started = time.monotonic()
     argv = sys.argv[1:] if argv is None else argv
     try:
+        check_text(argv)
         arguments = build_parser().parse_args(argv)
         if arguments.list:
             return _list(arguments)
         options, space = parse_options(argv)
         return _run(options, space, started)
     except InputError as error:
-        print(f"study.launch: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201 - the message
+        print(f"study.launch: {refusal(error)}", file=sys.stderr)  # noqa: T201 - the message
         return 2
     except KeyboardInterrupt:
         print("study.launch: interrupted.", file=sys.stderr)  # noqa: T201
@@ -255,6 +257,13 @@ def _run(options: Options, space: Study, started: float) -> int:
     except Exception as error:  # noqa: BLE001 - whatever it is, what is on record stands
         _log_internal_error(options, error)
         return 1
+
+
+def _absolute(folder: str) -> Path:
+    try:
+        return Path(folder).resolve()
+    except RuntimeError as error:
+        raise InputError(f"`--storage-path` must not be a link to itself; got {folder!r}.") from error
 
 
 def _default_name(space: str, dataset: str) -> str:

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from analysis.address import redact, resolve_tracking_uri
-from search_spaces.arms import NAME
+from analysis.plain import plain
+from search_spaces.arms import MAX_COUNT, is_name
 from trainables.config import InputError
 
 NUMBER = r"\d+(?:\.\d+)?"
 DURATION = re.compile(rf"(?:({NUMBER})h)?(?:({NUMBER})m)?(?:({NUMBER})s)?")
 MAX_NAME = 100
+#: MLflow takes no more.
+MAX_EXPERIMENT_NAME = 500
+#: Ray counts in these.
+SMALLEST_SHARE = 1e-4
 DEFAULT_PRECISION = "fp32"
 DEFAULT_SCHEDULE = "constant"
 #: A report is a share of a second or one epoch; the longest epoch in sight is far shorter.
 DEFAULT_HANG_SECONDS = 1800.0
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """A command line whose refusals are one line like every other."""
-
-    def error(self, message: str) -> NoReturn:
-        """One clear line, without the usage in front of it."""
-        raise InputError(message[:1].upper() + message[1:])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +75,7 @@ class Options:
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name) or len(self.name) > MAX_NAME:
+        if not is_name(self.name) or len(self.name) > MAX_NAME:
             raise InputError(
                 f"`--name` must be at most {MAX_NAME} letters, digits, '.', '_' or '-', not starting with '.' or '-';"
                 f" got {self.name!r}."
@@ -94,18 +89,35 @@ class Options:
         for flag, value, least in counts:
             if value is not None and value < least:
                 raise InputError(f"`--{flag}` must be >= {least}; got {value}.")
+            if value is not None and value > MAX_COUNT:
+                raise InputError(f"`--{flag}` must be at most {MAX_COUNT}; got {value}.")
         if not 0 <= self.seed < 2**31:
             raise InputError(f"`--seed` must lie in [0, 2147483648); got {self.seed}.")
         if self.delta is not None and not (math.isfinite(self.delta) and self.delta > 0):
             raise InputError(f"`--delta` must be a number of accuracy points > 0; got {self.delta:g}.")
-        if not (math.isfinite(self.cpus_per_trial) and self.cpus_per_trial > 0):
-            raise InputError(f"`--cpus-per-trial` must be > 0; got {self.cpus_per_trial:g}.")
-        if not (math.isfinite(self.gpus_per_trial) and self.gpus_per_trial >= 0):
-            raise InputError(f"`--gpus-per-trial` must be >= 0; got {self.gpus_per_trial:g}.")
+        self._check_resources()
+        visible = plain(self.experiment_name) == self.experiment_name
+        if not (visible and 0 < len(self.experiment_name) <= MAX_EXPERIMENT_NAME):
+            raise InputError(
+                f"`--experiment-name` must be at most {MAX_EXPERIMENT_NAME} characters that can be seen;"
+                f" got {self.experiment_name!r}."
+            )
         if self.search == "grid" and self.trials is not None:
             raise InputError(f"`--search grid` runs every point of the grid; leave out `--trials {self.trials}`.")
         if self.arms is not None and len(set(self.arms)) < len(self.arms):
             raise InputError(f"`--arms` must name each arm once; got {','.join(self.arms)}.")
+
+    def _check_resources(self) -> None:
+        cpus, gpus = self.cpus_per_trial, self.gpus_per_trial
+        if not (math.isfinite(cpus) and cpus > 0):
+            raise InputError(f"`--cpus-per-trial` must be > 0; got {cpus:g}.")
+        if not (math.isfinite(gpus) and gpus >= 0):
+            raise InputError(f"`--gpus-per-trial` must be >= 0; got {gpus:g}.")
+        for flag, value in (("cpus", cpus), ("gpus", gpus)):
+            if 0 < value < SMALLEST_SHARE:
+                raise InputError(f"`--{flag}-per-trial` must be at least {SMALLEST_SHARE:g}; got {value:g}.")
+        if gpus > 1 and not gpus.is_integer():
+            raise InputError(f"`--gpus-per-trial` above 1 must be a whole number; got {gpus:g}.")
 
     @property
     def folder(self) -> Path:
@@ -142,6 +154,6 @@ def parse_duration(text: str, flag: str = "--time-budget") -> float:
     match = DURATION.fullmatch(f"{text.strip()}s" if bare else text.strip())
     parts = [float(part or 0) for part in match.groups()] if match else []
     seconds = sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
-    if seconds <= 0:
+    if not 0 < seconds < math.inf:
         raise InputError(f"`{flag}` must be a time such as 90s, 30m or 1h30m; got {text!r}.")
     return seconds

@@ -25,7 +25,7 @@ from study.record import MlflowRecord, deliver_spool
 from study.regimes import conduct_regimes
 from study.resume import DRIVER, RUNNING, Recalled, recall
 from study.spool import SPOOL_FILE
-from study.tracking import MlflowCallback, check_name_is_free, connect, start_study_run
+from study.tracking import MlflowCallback, connect, start_study_run
 from trainables.checkpoint import remove_checkpoint
 from trainables.config import Scalar
 from trainables.data import Dataset
@@ -71,9 +71,8 @@ def open_store(options: Options, recalled: Recalled | None) -> Store:
     """
     if recalled is not None:
         return Store(MlflowClient(options.tracking_uri), recalled.experiment_id)
-    store = Store(*connect(options.tracking_uri, options.experiment_name, _artifact_location(options)))
-    check_name_is_free(store.client, options.name)
-    return store
+    artifacts = _artifact_location(options)
+    return Store(*connect(options.tracking_uri, options.experiment_name, artifacts, name=options.name))
 
 
 def run_trials(

@@ -6,15 +6,14 @@ import argparse
 import csv
 import os
 import sys
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
-from study.options import OneLineParser
+from analysis.command import OneLineParser, check_text, refusal
 from trainables.config import InputError
+from trainables.files import is_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,10 +85,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    given = sys.argv[1:] if argv is None else list(argv)
     try:
-        return _run(build_parser().parse_args(argv))
+        check_text(given)
+        return _run(build_parser().parse_args(given))
     except InputError as error:
-        print(f"study.predict: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201 - the message
+        print(f"study.predict: {refusal(error)}", file=sys.stderr)  # noqa: T201 - the message
         return 2
     except KeyboardInterrupt:
         print("study.predict: interrupted.", file=sys.stderr)  # noqa: T201
@@ -125,7 +126,11 @@ def check_output(file: Path) -> None:
     Raises:
         InputError: If they cannot.
     """
-    if file.is_dir():
+    try:
+        is_folder = file.is_dir()
+    except OSError as error:
+        raise InputError(f"`--output` {str(file)!r} cannot be a file: {error.strerror}.") from error
+    if is_folder:
         raise InputError(f"`--output` {str(file)!r} is a folder; it must be a file.")
     if not file.parent.is_dir():
         raise InputError(f"`--output` {str(file)!r} lies in a folder that does not exist.")
@@ -139,9 +144,9 @@ def read_images(file: Path) -> Images:
     Raises:
         InputError: If it is missing, is not an npz file, or its images break a rule.
     """
-    from trainables.sources import checked_images  # noqa: PLC0415 - NumPy, after the flags
+    from trainables.sources import checked_images, checked_names  # noqa: PLC0415 - NumPy, after the flags
 
-    if not file.is_file():
+    if not is_file(file):
         raise InputError(f"There is no file {str(file)!r}; `--input` needs an npz file with images.")
     arrays = _read_arrays(file)
     if "images" not in arrays:
@@ -151,7 +156,7 @@ def read_images(file: Path) -> Images:
     return Images(
         checked_images(arrays["images"], f"The images of {str(file)!r}"),
         arrays.get("labels"),
-        None if names is None else tuple(map(str, names.astype(str).ravel())),
+        None if names is None else checked_names(names, repr(str(file))),
     )
 
 
@@ -166,7 +171,7 @@ def _read_arrays(file: Path) -> Mapping[str, NDArray[Any]]:
             if isinstance(archive, NpzFile):
                 wanted = ("images", "labels", "class_names")
                 return {key: archive[key] if key in wanted else np.empty(0) for key in archive.files}
-    except (OSError, EOFError, BadZipFile, zlib.error, ValueError) as error:
+    except Exception as error:  # the archive, its compression, the header and the memory each raise their own
         reason = " ".join(str(error).split()).rstrip(".")
         raise InputError(f"{str(file)!r} cannot be read as an npz file of plain arrays: {reason}.") from error
     raise InputError(f"{str(file)!r} holds one bare array; `--input` needs an npz file with images.")

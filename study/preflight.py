@@ -6,12 +6,14 @@ import contextlib
 import fcntl
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import IO
 
-from search_spaces.arms import Study, joint, lowest
+from search_spaces.arms import Study, corners, joint
 from search_spaces.reported import Reported
 from search_spaces.table import SPACES
 from study.cluster import LOG_FILE
@@ -103,10 +105,16 @@ def check_store(options: Options) -> None:
         raise InputError(
             f"`--tracking-uri` must lie in a folder that can be written; got {options.tracking_uri} ({error.strerror})."
         ) from error
-    if path.exists() and not _is_database(path):
+    try:
+        is_database = not path.exists() or _is_database(path)
+    except OSError:
+        is_database = False
+    if not is_database:
         raise InputError(
             f"`--tracking-uri` must name a SQLite database or a file yet to be made; got {options.tracking_uri}."
         )
+    if path.exists() and not _may_hold_record(path):
+        raise InputError(f"`--tracking-uri` names a database that is damaged or not MLflow's: {options.tracking_uri}.")
 
 
 def check_resources(options: Options) -> None:
@@ -148,13 +156,21 @@ def check_parts(study: Study, options: Options, dataset: Dataset) -> None:
     from trainables import losses, models, optimizers  # noqa: PLC0415 - torch takes a second, only paid here
 
     for arm in study.arms:
-        config = TrialConfig.from_flat(lowest(arm))
-        try:
-            losses.build_loss(config.loss, num_classes=dataset.num_classes)
-            model = models.build_model(config.model, dataset.input_shape, dataset.num_classes)
-            optimizers.build_optimizer(config.optimizer, model.parameters())
-        except InputError as error:
-            raise InputError(f"Arm {arm.name!r}: {error}") from error
+        tried = set()
+        for values in corners(arm):
+            config = TrialConfig.from_flat(values)
+            parts = config.loss, config.optimizer, config.second_optimizer, config.model
+            if parts in tried:
+                continue
+            tried.add(parts)
+            try:
+                losses.build_loss(config.loss, num_classes=dataset.num_classes)
+                model = models.build_model(config.model, dataset.input_shape, dataset.num_classes)
+                for optimizer in (config.optimizer, config.second_optimizer):
+                    if optimizer is not None:
+                        optimizers.build_optimizer(optimizer, model.parameters())
+            except InputError as error:
+                raise InputError(f"Arm {arm.name!r}: {error}") from error
 
 
 def check_device(options: Options) -> None:
@@ -163,11 +179,18 @@ def check_device(options: Options) -> None:
     Raises:
         InputError: If not.
     """
-    if options.device == "cuda" and options.address is None:
-        import torch  # noqa: PLC0415 - only needed to ask for a GPU
+    if options.address is not None or (options.device != "cuda" and options.gpus_per_trial == 0):
+        return
+    import torch  # noqa: PLC0415 - only needed to ask for a GPU
 
-        if not torch.cuda.is_available():
-            raise InputError("`--device cuda` needs a CUDA device; torch sees none on this machine.")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("`--device cuda` needs a CUDA device; torch sees none on this machine.")
+    found = torch.cuda.device_count()
+    if options.gpus_per_trial > found:
+        raise InputError(
+            f"`--gpus-per-trial {options.gpus_per_trial:g}` needs GPUs that this machine does not have; torch sees"
+            f" {found}."
+        )
 
 
 def _is_database(path: Path) -> bool:
@@ -176,6 +199,19 @@ def _is_database(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(len(SQLITE_HEADER)) in (SQLITE_HEADER, b"")
+
+
+def _may_hold_record(path: Path) -> bool:
+    """Whether a database is empty or MLflow's, which would retry a damaged one and fill any other with its tables."""
+    try:
+        # Read-write, so that SQLite may undo the unfinished write of a process that was killed.
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as connection:
+            found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.OperationalError:  # locked: whoever holds it may let it go
+        return True
+    except sqlite3.DatabaseError:
+        return False
+    return not found or "experiments" in found
 
 
 def _remove(made: Sequence[Path]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
+from analysis.load import as_text
 from study.inputs import trial_inputs
 from study.ledger import COMPLETED, DIVERGED, FAILED, INTERRUPTED, PRUNED
 from study.spool import End, Row, Start
@@ -110,7 +111,7 @@ class TrialRuns:
         return [str(run.info.run_id) for run in found]
 
     def _write_params(self, item: Start) -> None:
-        params = [Param(name, str(value)) for name, value in item.request.config.items()]
+        params = [Param(name, as_text(value)) for name, value in item.request.config.items()]
         self._client.log_batch(self.ids[item.key], params=params)
 
     def _write_inputs(self, item: Start, dataset: Mapping[str, Any]) -> None:

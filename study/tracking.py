@@ -78,13 +78,16 @@ class MlflowCallback(Callback):  # type: ignore[misc]
         self._record.end(key, self._ledger.records[key].stop_reason or INTERRUPTED, {**told, **(tags or {})}, final)
 
 
-def connect(tracking_uri: str, experiment: str, artifacts: str | None) -> tuple[MlflowClient, str]:
+def connect(
+    tracking_uri: str, experiment: str, artifacts: str | None, *, name: str | None = None
+) -> tuple[MlflowClient, str]:
     """A client and the experiment's id, the experiment made if it is new.
 
     Args:
         tracking_uri: Of the store.
         experiment: Its name.
         artifacts: Where artifacts of a new experiment go, or None to leave that to the server.
+        name: Of a study that must not be on record yet; seen before an experiment is made for it.
 
     Raises:
         InputError: If the store does not answer.
@@ -92,10 +95,14 @@ def connect(tracking_uri: str, experiment: str, artifacts: str | None) -> tuple[
     try:
         client = MlflowClient(tracking_uri)
         found = client.get_experiment_by_name(experiment)
+        if name is not None:
+            check_name_is_free(client, name)
         if found is None:
             experiment_id = client.create_experiment(experiment, artifacts)
             describe_experiment(client, experiment_id, {})
             return client, experiment_id
+    except InputError:
+        raise
     except Exception as error:  # each store raises its own
         reason = " ".join(redact(str(error)).split())
         raise InputError(f"MLflow does not answer at {redact(tracking_uri)}: {reason[:MAX_REASON]}") from error

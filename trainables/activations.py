@@ -35,7 +35,7 @@ def build_activation(name: str) -> nn.Module:
     builder = resolve("activation", name, ACTIVATIONS)
     try:
         activation = builder()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"The activation {name!r} cannot be built without arguments: {one_line(error)}") from error
     if not isinstance(activation, nn.Module):
         raise InputError(f"The activation {name!r} must build a torch.nn.Module; got {type(activation).__name__}.")

@@ -71,6 +71,6 @@ def check_number(
         raise InputError(f"`{name}` must be a finite number {rule}; got {value!r}.")
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """An exception as one line, its type first, since the message alone can be as short as a key."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -108,7 +108,7 @@ class TrialConfig:
             raise InputError(f"`augment` must be True or False; got {self.augment!r}.")
         for key, least in (("init_std", 0), ("imbalance", 1)):
             value = getattr(self, key)
-            if not _is_number(value) or value < least:
+            if not is_number(value) or value < least:
                 raise InputError(f"`{key}` must be a finite number >= {least}; got {value!r}.")
         _check_learning_rate("optimizer", self.optimizer)
         self._check_switch()
@@ -156,6 +156,7 @@ class TrialConfig:
         params: dict[str, dict[str, Scalar]] = {"loss": {}, "optimizer": {}, "second_optimizer": {}, "model": {}}
         plain: dict[str, Any] = {}
         for key, value in flat.items():
+            _check_scalar(key, value)
             head, dot, tail = key.partition(".")
             if key in ARCHITECTURE:
                 params["model"][key] = value
@@ -174,19 +175,32 @@ class TrialConfig:
             raise InputError(f"A trial's configuration lacks {', '.join(missing)}.")
         for part, parameters in params.items():
             if part in plain:
-                plain[part] = Component(str(plain[part]), parameters)
+                if not isinstance(plain[part], str):
+                    raise InputError(f"`{part}` must be a name; got {plain[part]!r}.")
+                plain[part] = Component(plain[part], parameters)
         return cls(**plain)
 
 
-def _is_number(value: Any) -> TypeGuard[int | float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether a value is a finite number that a float can hold; a truth value is none."""
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False
+
+
+def _check_scalar(key: Any, value: Any) -> None:
+    if not isinstance(key, str):
+        raise InputError(f"A key of a trial's configuration must be text; got {key!r}.")
+    if not isinstance(value, Scalar):
+        raise InputError(f"`{key}` must be a number, text, True or False; got a value of type {type(value).__name__}.")
 
 
 def _check_learning_rate(key: str, component: Component) -> None:
     rate = component.params.get("learning_rate")
     if rate is None:
         raise InputError(f"`{key}.learning_rate` is missing for the optimizer {component.name!r}.")
-    if not _is_number(rate) or rate <= 0:
+    if not is_number(rate) or rate <= 0:
         raise InputError(f"`{key}.learning_rate` must be a finite number > 0; got {rate!r}.")
 
 
@@ -209,6 +223,6 @@ def resolve(kind: str, name: str, table: Mapping[str, Any]) -> Any:
         raise InputError(f"Unknown {kind} {name!r}; choose from {choices}, or give your own as package.module:name.")
     try:
         return getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # a user's module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a user's module may raise anything while it is imported
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise InputError(f"The {kind} {name!r} cannot be imported: {reason}") from error

@@ -25,6 +25,7 @@ from trainables.sources import (
     RawData,
     checked_images,
     checked_labels,
+    checked_names,
     from_mapping,
     read_cifar,
     read_digits,
@@ -211,20 +212,27 @@ def _read(name: str, data_dir: str | Path | None) -> RawData:
         placeholder, read_location = LOCATIONS[prefix]
         if not location:
             raise InputError(f"The dataset {name!r} names no path; write {prefix}:{placeholder}.")
-        return read_location(Path(location).expanduser())
+        return read_location(_expanded(location))
     known = {**DATASETS, **{f"{key}:{placeholder}": read for key, (placeholder, read) in LOCATIONS.items()}}
     reader = resolve("dataset", name, known)
     if name in DATASETS:
-        directory = Path(data_dir).expanduser() if data_dir is not None else cache_home() / "datasets"
+        directory = _expanded(data_dir) if data_dir is not None else cache_home() / "datasets"
         return DATASETS[name](directory)
     return _read_own(name, reader)
+
+
+def _expanded(path: str | Path) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{str(path)!r} begins with the home of a user who is not known.") from error
 
 
 def _read_own(name: str, function: Callable[[], Dataset | Mapping[str, object]]) -> RawData:
     """What the user's own function returns, checked like a file."""
     try:
         returned = function()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"The dataset {name!r} raised {type(error).__name__}: {reason}") from error
     if isinstance(returned, Dataset):
@@ -235,24 +243,34 @@ def _read_own(name: str, function: Callable[[], Dataset | Mapping[str, object]])
 
 
 def _raw(dataset: Dataset) -> RawData:
-    train_images, train_labels = _checked_part(dataset, "train")
-    test_images, test_labels = _checked_part(dataset, "test")
+    names = checked_names(dataset.class_names, repr(dataset.name))
+    train_images, train_labels = _checked_part(dataset, "train", len(names))
+    test_images, test_labels = _checked_part(dataset, "test", len(names))
     num_channels = train_images.shape[1]
     if test_images.shape[1:] != train_images.shape[1:]:
         raise InputError(
             f"The test_images of {dataset.name!r} are {test_images.shape[1:]} (C, H, W); they must be "
             f"{train_images.shape[1:]} as its train_images are."
         )
-    if not len(dataset.mean) == len(dataset.std) == num_channels or min(dataset.std) <= 0:
+    normalisation = _numbers(dataset.mean), _numbers(dataset.std)
+    if not all(len(numbers) == num_channels for numbers in normalisation) or min(normalisation[1]) <= 0:
         raise InputError(
             f"`mean` {dataset.mean} and `std` {dataset.std} of {dataset.name!r} must have one value for each of its "
             f"{num_channels} channels, and `std` must be > 0."
         )
-    normalisation = (dataset.mean, dataset.std)
-    return RawData(train_images, train_labels, dataset.class_names, test_images, test_labels, normalisation)
+    return RawData(train_images, train_labels, names, test_images, test_labels, normalisation)
 
 
-def _checked_part(dataset: Dataset, part: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _numbers(values: object) -> tuple[float, ...]:
+    """Finite numbers; none if that is not what is given."""
+    try:
+        numbers = tuple(float(value) for value in values)  # type: ignore[attr-defined]
+    except (TypeError, ValueError, OverflowError):
+        return ()
+    return numbers if all(map(math.isfinite, numbers)) else ()
+
+
+def _checked_part(dataset: Dataset, part: str, num_classes: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     images = np.asarray(getattr(dataset, f"{part}_images"))
     if images.ndim != 4:  # noqa: PLR2004
         raise InputError(
@@ -261,4 +279,4 @@ def _checked_part(dataset: Dataset, part: str) -> tuple[NDArray[np.uint8], NDArr
     checked = checked_images(images.transpose(0, 2, 3, 1), f"The {part}_images of {dataset.name!r}")
     labels = getattr(dataset, f"{part}_labels")
     origin = f"The {part}_labels of {dataset.name!r}"
-    return checked, checked_labels(labels, len(checked), dataset.num_classes, origin)
+    return checked, checked_labels(labels, len(checked), num_classes, origin)

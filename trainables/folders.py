@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainables.config import InputError
+from trainables.files import is_dir
 from trainables.sources import RawData
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ _CACHE_VERSION = 1
 _CACHE_NAME = ".study-cache"
 _GREYSCALE_MODES = frozenset({"1", "L", "LA"})
 _MODES = _GREYSCALE_MODES | {"P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"}
+#: Of a class: one to train on, one to validate on, one to test on.
+_MIN_IMAGES = 3
 #: Images decoded between two writes: enough to keep every core busy, few enough to stay small in memory.
 _BATCH = 256
 
@@ -63,9 +66,17 @@ def read_folder(directory: Path) -> RawData:
     Raises:
         InputError: If the folder is missing, holds no classes, a class holds no images, or a file is not an image.
     """
-    directory = directory.resolve()
-    if not directory.is_dir():
+    # Not Path.resolve, which raises where links go round in a circle.
+    directory = Path(os.path.realpath(directory))
+    if not is_dir(directory):
         raise InputError(f"There is no folder {str(directory)!r}; folder:DIR needs a folder of images by class.")
+    try:
+        return _read(directory)
+    except OSError as error:
+        raise InputError(f"The folder {str(directory)!r} cannot be read: {error.strerror or error}.") from error
+
+
+def _read(directory: Path) -> RawData:
     has_test_part = (directory / "train").is_dir() and (directory / "test").is_dir()
     train = _list_images(directory / "train" if has_test_part else directory)
     test = _list_images(directory / "test") if has_test_part else {}
@@ -74,6 +85,13 @@ def read_folder(directory: Path) -> RawData:
     names = tuple(train)
     if len(names) == 1:  # said before anything is decoded and kept
         raise InputError(f"The folder {str(directory)!r} has 1 class; a study needs two or more.")
+    least = _MIN_IMAGES - has_test_part
+    for name, listed in train.items():
+        if len(listed) < least:
+            raise InputError(
+                f"The class {name!r} of {str(directory)!r} has {len(listed)} training images; every class needs"
+                f" {least}, where there is {'a' if has_test_part else 'no'} test part."
+            )
     train_labels = np.repeat(np.arange(len(names)), [len(train[name]) for name in names])
     test_labels = np.repeat(np.arange(len(names)), [len(test.get(name, ())) for name in names])
     files = [file for part in (train, test) for name in names for file in part.get(name, ())]
@@ -183,7 +201,7 @@ def _probe(file: Path) -> tuple[tuple[int, int], str]:
     try:
         with Image.open(file) as image:
             size, mode = image.size, image.mode
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # each format's reader raises its own at a damaged file
         raise InputError(f"{str(file)!r} cannot be read as an image.") from error
     if mode not in _MODES:
         raise InputError(f"{str(file)!r} has the mode {mode}; images must have 8 bits a channel.")
@@ -207,6 +225,6 @@ def _load(file: Path, common: _Format) -> NDArray[np.uint8]:
             if converted.size != (common.width, common.height):
                 converted = converted.resize((common.width, common.height), Image.Resampling.BILINEAR)
             pixels = np.asarray(converted, dtype=np.uint8)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{str(file)!r} cannot be read as an image.") from error
+    except Exception as error:  # each format's reader raises its own at a damaged file
+        raise InputError(f"{str(file)!r} cannot be read as an image: it is damaged.") from error
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)  # noqa: PLR2004  # grey has no channel axis

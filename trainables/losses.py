@@ -280,7 +280,7 @@ def build_loss(component: Component, *, num_classes: int = 3) -> Loss:
             values = loss(logits, torch.tensor([0, 1]))
         except InputError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(
                 f"The loss {component.name!r} fails on logits of shape (2, {num_classes}): {one_line(error)}"
             ) from error

@@ -145,7 +145,7 @@ def build_model(component: Component, input_shape: InputShape, num_classes: int)
         model = builder(input_shape, num_classes, **component.params)
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"The model {component.name!r} cannot be built for images of shape {tuple(input_shape)} and "
             f"{num_classes} classes: {one_line(error)}"
@@ -174,7 +174,7 @@ def _check_output(name: str, model: nn.Module, input_shape: InputShape, num_clas
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         try:
             logits = model(images)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(
                 f"The model {name!r} fails on images of shape {tuple(images.shape)}: {one_line(error)}"
             ) from error

@@ -116,7 +116,7 @@ def build_optimizer(component: Component, parameters: Iterable[nn.Parameter]) ->
         optimizer = builder(parameters, **component.params)
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"The optimizer {component.name!r} cannot be built: {one_line(error)}") from error
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise InputError(

@@ -5,7 +5,9 @@ Only numpy is imported with the module: the driver loads digits without waiting 
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import math
 import tempfile
 import zlib
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from trainables.config import InputError
+from trainables.files import is_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,6 +43,7 @@ _IDX_FILES = (
     "t10k-labels-idx1-ubyte",
 )
 _IDX_UINT8 = 8
+_IDX_MAX_DIMENSIONS = 4
 _MAX_CHANNELS = 4
 #: What torchvision raises where a download fails: the network, the mirror, the disk, a checksum, an archive.
 _DOWNLOAD_ERRORS = (OSError, RuntimeError, HTTPException, EOFError, zlib.error, BadZipFile)
@@ -72,7 +76,7 @@ def checked_images(value: Any, origin: str) -> NDArray[np.uint8]:
     Raises:
         InputError: If they are not uint8, have another shape, or there are none.
     """
-    images = np.asarray(value)
+    images = _array(value, origin)
     if images.dtype != np.uint8:
         raise InputError(f"{origin} have the dtype {images.dtype}; images must be uint8, 0 to 255.")
     if images.ndim not in (3, 4) or 0 in images.shape or (images.ndim == 4 and images.shape[3] > _MAX_CHANNELS):  # noqa: PLR2004
@@ -97,7 +101,7 @@ def checked_labels(value: Any, num_images: int, num_classes: int | None, origin:
     Raises:
         InputError: If a rule is broken.
     """
-    labels = np.asarray(value)
+    labels = _array(value, origin)
     if labels.dtype.kind not in "iu":
         raise InputError(f"{origin} have the dtype {labels.dtype}; labels must be integers.")
     if labels.shape != (num_images,):
@@ -127,12 +131,12 @@ def from_mapping(arrays: Mapping[str, Any], origin: str) -> RawData:
     """
     for key in ("images", "labels"):
         if key not in arrays:
-            found = ", ".join(sorted(arrays)) or "none"
+            found = ", ".join(sorted(map(str, arrays))) or "none"
             raise InputError(f"{origin} has no array {key!r}; it needs images and labels, found {found}.")
     if ("test_images" in arrays) != ("test_labels" in arrays):
         present = "test_images" if "test_images" in arrays else "test_labels"
         raise InputError(f"{origin} has {present} alone; test_images and test_labels come together.")
-    names = _checked_names(arrays["class_names"], origin) if "class_names" in arrays else None
+    names = checked_names(arrays["class_names"], origin) if "class_names" in arrays else None
     images = checked_images(arrays["images"], f"The images of {origin}")
     labels = checked_labels(
         arrays["labels"], len(images), None if names is None else len(names), f"The labels of {origin}"
@@ -157,7 +161,7 @@ def read_npz(file: Path) -> RawData:
     Raises:
         InputError: If it is missing, is not an npz file, or an array breaks its rule.
     """
-    if not file.is_file():
+    if not is_file(file):
         raise InputError(f"There is no file {str(file)!r}; npz:FILE needs an existing npz file.")
     arrays: dict[str, Any] = {}
     try:
@@ -166,7 +170,7 @@ def read_npz(file: Path) -> RawData:
             archive = np.load(stream, allow_pickle=False)
             if isinstance(archive, NpzFile):
                 arrays = {key: archive[key] for key in archive.files}
-    except (OSError, EOFError, BadZipFile, zlib.error, ValueError) as error:
+    except Exception as error:  # the archive, its compression, the header and the memory each raise their own
         raise InputError(f"{str(file)!r} cannot be read as an npz file of plain arrays: {_line(error)}.") from error
     if not isinstance(archive, NpzFile):
         raise InputError(f"{str(file)!r} holds one bare array; npz:FILE needs an npz file with images and labels.")
@@ -221,11 +225,11 @@ def read_idx(file: Path) -> NDArray[np.uint8]:
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{str(file)!r} cannot be read: {_line(error)}.") from error
     header = 4 + 4 * content[3] if len(content) > 3 else 4  # noqa: PLR2004  # two zeros, the type, the dimensions
-    if len(content) < header or content[:2] != b"\0\0" or content[2] != _IDX_UINT8:
+    if len(content) < header or content[:2] != b"\0\0" or content[2] != _IDX_UINT8 or content[3] > _IDX_MAX_DIMENSIONS:
         raise InputError(f"{str(file)!r} is not an idx file of unsigned bytes.")
     shape = tuple(int(size) for size in np.frombuffer(content, ">u4", count=content[3], offset=4))
-    if len(content) - header != int(np.prod(shape)):
-        raise InputError(f"{str(file)!r} holds {len(content) - header} values; its header says {int(np.prod(shape))}.")
+    if len(content) - header != math.prod(shape):
+        raise InputError(f"{str(file)!r} holds {len(content) - header} values; its header says {math.prod(shape)}.")
     # A copy, since arrays over bytes are read-only and torch warns about those.
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
 
@@ -244,16 +248,32 @@ def read_svhn(data_dir: Path) -> RawData:
     return RawData(train.data, train.labels.astype(np.int64), DIGITS, test.data, test.labels.astype(np.int64))
 
 
-def _checked_names(value: Any, origin: str) -> tuple[str, ...]:
-    names = np.asarray(value)
-    if names.ndim != 1 or names.dtype.kind not in "US":
+def checked_names(value: Any, origin: str) -> tuple[str, ...]:
+    """Names of classes, which differ and are text that can be written down.
+
+    Raises:
+        InputError: If a rule is broken.
+    """
+    names = _array(value, f"The class_names of {origin}")
+    if names.ndim != 1 or names.size == 0 or names.dtype.kind not in "US":
         raise InputError(
             f"The class_names of {origin} are {names.dtype} of shape {names.shape}; they must be a list of strings."
         )
-    decoded = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names.tolist())
+    try:
+        decoded = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names.tolist())
+        "".join(decoded).encode()
+    except (ValueError, SystemError) as error:  # NumPy hands Python characters that there are none of
+        raise InputError(f"The class_names of {origin} are not text: {_line(error)}.") from error
     if len(set(decoded)) != len(decoded):
         raise InputError(f"The class_names of {origin} are {', '.join(decoded)}; they must differ.")
     return decoded
+
+
+def _array(value: Any, origin: str) -> NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except Exception as error:  # a user's own object may raise anything
+        raise InputError(f"{origin} are no array: {_line(error)}.") from error
 
 
 def _find_idx_files(places: Sequence[Path]) -> list[Path] | None:
@@ -266,7 +286,7 @@ def _find_idx_files(places: Sequence[Path]) -> list[Path] | None:
 
 
 def _plain_or_gzipped(file: Path) -> Path | None:
-    return next((path for path in (file, file.with_name(f"{file.name}.gz")) if path.is_file()), None)
+    return next((path for path in (file, file.with_name(f"{file.name}.gz")) if is_file(path)), None)
 
 
 def _open_torchvision(name: str, class_name: str, parts: Sequence[Mapping[str, Any]], data_dir: Path) -> list[Any]:
@@ -282,9 +302,11 @@ def _open_torchvision(name: str, class_name: str, parts: Sequence[Mapping[str, A
 
 def _download(name: str, class_name: str, parts: Sequence[Mapping[str, Any]], data_dir: Path) -> None:
     """Download into a scratch folder, then move: what is cut short leaves nothing that looks like the dataset."""
+    made: list[Path] = []
     try:
         from torchvision import datasets  # noqa: PLC0415  # see above
 
+        made = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]
         data_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=data_dir) as scratch:
             for part in parts:
@@ -294,6 +316,9 @@ def _download(name: str, class_name: str, parts: Sequence[Mapping[str, Any]], da
                 target.parent.mkdir(parents=True, exist_ok=True)
                 file.replace(target)
     except (*_DOWNLOAD_ERRORS, ImportError) as error:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
         raise InputError(
             f"The dataset {name!r} is not in {str(data_dir)!r} and could not be downloaded ({_line(error)}); "
             "name the folder that holds its files with --data-dir."

@@ -13,6 +13,7 @@ from pathlib import Path
 from analysis.across.render import FORMATS, as_csv
 from analysis.across.result import Result, conclude
 from analysis.across.studies import load_comparison
+from analysis.command import OneLineParser, check_text, refusal
 from analysis.plain import needs_ascii, plain, to_ascii
 from search_spaces.reported import REGIMES
 from trainables.config import InputError
@@ -23,7 +24,7 @@ MAX_NAME = 80
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m analysis.across",
         description="Compare studies of one factor: is the ranking of the arms the same, where, and what changed?",
     )
@@ -52,13 +53,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 if the comparison stands, 2 if the input breaks a rule."""
-    options = build_parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
     try:
+        check_text(given)
+        options = build_parser().parse_args(given)
         comparison = load_comparison(options.study, tracking_uri=options.tracking_uri, regime=options.regime)
         result = conclude(comparison)
         content = FORMATS[options.format](result) if options.format in FORMATS else _write(result, options.output)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - one line, no traceback
+        print(f"error: {refusal(error)}", file=sys.stderr)  # noqa: T201 - one line, no traceback
         return 2
     sys.stdout.write(to_ascii(content) if needs_ascii(sys.stdout) else content)
     return 0

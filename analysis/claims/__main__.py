@@ -11,6 +11,7 @@ from analysis.claims.evaluate import ClaimResult, evaluate_claims
 from analysis.claims.evidence import Measured, measure
 from analysis.claims.render import FORMATS
 from analysis.claims.table import CLAIMS_OF, SPACE_OF
+from analysis.command import OneLineParser, check_text, refusal
 from analysis.load import list_studies, load_study
 from analysis.measures import METRICS
 from trainables.config import InputError
@@ -18,7 +19,7 @@ from trainables.config import InputError
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m analysis.claims",
         description="Which claims of the five reports hold, by the studies on record: as stated and fairly tuned.",
     )
@@ -43,8 +44,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 if the table stands, 2 if the input breaks a rule."""
-    options = build_parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
     try:
+        check_text(given)
+        options = build_parser().parse_args(given)
         if options.all:
             results = claims_on_record(options.report, options.tracking_uri)
         else:
@@ -55,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             content = f"{write_file(Path(options.output), content)}\n"
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - one line, no traceback
+        print(f"error: {refusal(error)}", file=sys.stderr)  # noqa: T201 - one line, no traceback
         return 2
     sys.stdout.write(content)
     return 0

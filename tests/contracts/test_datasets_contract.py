@@ -174,7 +174,7 @@ def test_a_dataset_that_cannot_be_downloaded_is_one_line_and_leaves_nothing(name
     assert "no route to host" in message
     assert message.endswith("name the folder that holds its files with --data-dir.")
     assert "\n" not in message
-    assert list(folder.iterdir()) == []
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn"])
@@ -263,4 +263,4 @@ def test_a_download_that_breaks_off_is_refused_and_leaves_nothing(mirror, tmp_pa
     with pytest.raises(InputError, match=r"The dataset 'mnist' is not in .* and could not be downloaded") as caught:
         load_dataset("mnist", data_dir=tmp_path / "data")
     assert "\n" not in str(caught.value)
-    assert list((tmp_path / "data").iterdir()) == []
+    assert not (tmp_path / "data").exists()

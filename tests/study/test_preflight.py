@@ -161,7 +161,7 @@ def test_database_that_is_there_and_an_empty_file_pass(working_directory):
     from contextlib import closing
 
     with closing(sqlite3.connect("full.db")) as database:
-        database.execute("create table t (x)")
+        database.execute("create table experiments (x)")
     (working_directory / "empty.db").touch()
     for name in ("full.db", "empty.db"):
         preflight.check_store(an_options(tracking_uri=f"sqlite:///{working_directory}/{name}"))
