@@ -9,6 +9,8 @@ from pathlib import Path
 DATABASE_FILE = "mlflow.db"
 #: Where `mlflow ui` serves a record unless told otherwise.
 LOCAL_SERVER = "http://127.0.0.1:5000"
+#: Characters of an error, in a line and not on a page.
+MAX_REASON = 300
 PASSWORD = re.compile(r"(://[^/:@\s]*):[^/@\s]*@")
 
 
@@ -33,6 +35,12 @@ def is_server(tracking_uri: str) -> bool:
 def redact(text: str) -> str:
     """A text without the passwords of the addresses in it, for messages and pages."""
     return PASSWORD.sub(r"\1:***@", text)
+
+
+def short_reason(error: BaseException) -> str:
+    """What an error says, short, on one line, and without passwords."""
+    text = redact(" ".join(str(error).split())) or type(error).__name__
+    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}…"
 
 
 def mlflow_command(tracking_uri: str) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from study.options import Options
-from study.process import is_alive, this_process
+from study.process import is_dead, this_process
 from trainables.config import InputError
 
 CONNECT_SECONDS = 5.0
@@ -91,7 +91,7 @@ def remove_dead_sessions() -> None:
     """Take away what Ray left for studies whose process was killed."""
     for owner in Path(tempfile.gettempdir()).glob(f"{SESSION_PREFIX}*/{OWNER_FILE}"):
         with contextlib.suppress(OSError):
-            if not is_alive(owner.read_text(encoding="utf-8")):
+            if is_dead(owner.read_text(encoding="utf-8")):
                 shutil.rmtree(owner.parent, ignore_errors=True)
 
 
@@ -127,10 +127,20 @@ def check_reachable(address: str) -> None:
         raise InputError(f"`--address {address}`: no Ray cluster answers there.") from error
 
 
+class _Log(logging.FileHandler):
+    """A log that cannot be opened, as on a full disk, costs nobody more than the log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+
 def log_to_file(options: Options) -> None:
     """Ray's and our own messages, tracebacks of failed trials among them, go to the study's log."""
     logging.raiseExceptions = False  # a log that cannot be written, as on a full disk, is not the user's to read
-    handler = logging.FileHandler(options.folder / LOG_FILE, encoding="utf-8", delay=True)
+    handler = _Log(options.folder / LOG_FILE, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for name in ("ray", "study", "mlflow", "alembic", "optuna"):
         logger = logging.getLogger(name)

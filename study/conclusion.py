@@ -15,7 +15,7 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 
-from analysis.address import LOCAL_SERVER, mlflow_command, redact
+from analysis.address import LOCAL_SERVER, mlflow_command, redact, short_reason
 from analysis.plain import needs_ascii, plain, to_ascii, wrap
 from analysis.report import Report, build_report
 from search_spaces.arms import Study
@@ -29,8 +29,6 @@ from study.phases import Outcome, Store
 from study.summary import log_summary
 from trainables.config import InputError, Scalar
 from trainables.data import Dataset
-
-MAX_REASON = 300
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +57,7 @@ def conclude(study: Study, options: Options, dataset: Dataset, outcome: Outcome,
             store.client.log_artifact(parent, str(path))
         log_summary(store.client, parent, outcome.ledger.records.values(), report.findings)
     except (InputError, MlflowException) as error:
-        reason = redact(" ".join(str(error).split()))[:MAX_REASON]
-        print(f"The trials are done, the report is not: {reason}", file=sys.stderr)  # noqa: T201
+        print(f"The trials are done, the report is not: {short_reason(error)}", file=sys.stderr)  # noqa: T201
         print(f"Build it with: python -m analysis.report --study {options.name}", file=sys.stderr)  # noqa: T201
         return 1
     claims = (*report.claims.splitlines(), "") if report.claims else ()
@@ -122,8 +119,8 @@ def log_measurements(study: Reported, options: Options, dataset: Dataset, outcom
             measured = beside.submit(_measure, options, diagnostics, configs, dataset, seeds).result()
     except Exception as error:  # whatever it is, the trials stand and their report is written
         logger.exception("The exact tests and diagnostics failed")
-        reason = " ".join(str(error).split())[:MAX_REASON]
-        print(f"The exact tests are not on record ({reason}); `--resume {options.name}` tries again.", file=sys.stderr)  # noqa: T201
+        why = f"The exact tests are not on record ({short_reason(error)}); `--resume {options.name}` tries again."
+        print(why, file=sys.stderr)  # noqa: T201
         return
     for name, content in measured.items():
         store.client.log_dict(outcome.record.parent_run_id, content, f"{name}.json")
@@ -154,7 +151,7 @@ def _log_models(options: Options, dataset: Dataset, candidates: list[Candidate])
     try:
         log_best_models(candidates, dataset=dataset, study=options.name, tracking_uri=options.tracking_uri)
     except MlflowException as error:
-        return redact(" ".join(str(error).split()))[:MAX_REASON]
+        return short_reason(error)
     return ""
 
 

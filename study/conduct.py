@@ -13,6 +13,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from search_spaces.arms import Study
+from search_spaces.reported import Reported
 from study.budget import TimeBudget
 from study.confirm import checkpoint_path, confirm_seeds, find_winners, plan_confirmation, weights_path
 from study.dealing import Dealer
@@ -42,7 +43,6 @@ class Conduct:
         out_of_time: Whether the study ended by its own clock, which is no interruption.
         winners: The arms' winners as plain data for ``study.json``, None for an arm without one; asked at the end.
         notes: What a reader must know that the trials alone do not say; asked at the end.
-        rungs: The stopping rule as plain data for ``study.json``.
     """
 
     dealer: Dealer
@@ -51,7 +51,6 @@ class Conduct:
     out_of_time: Callable[[], bool]
     winners: Callable[[], dict[str, dict[str, Any] | None]]
     notes: Callable[[], list[str]]
-    rungs: dict[str, Any]
 
 
 def conduct_search(
@@ -68,7 +67,7 @@ def conduct_search(
         recalled: Results on record, if the study is resumed; the trials of the search are in Optuna's journal too.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    plan = plan_rungs(study, stopping=options.stopping, schedule=schedule_of(study))
+    plan = stopping_rule(study, options)
     budget = TimeBudget(options.time_budget, study, ledger, seeds=study.seeds, slots=slots, started=started)
     storage = open_journal(options.folder / JOURNAL_FILE)
     searches = build_searches(
@@ -116,7 +115,6 @@ def conduct_search(
         out_of_time=lambda: options.time_budget is not None and budget.left <= 0,
         winners=lambda: {arm: _winner(winner) for arm, winner in find_winners(study, ledger).items()},
         notes=notes,
-        rungs=describe_rungs(plan),
     )
 
 
@@ -132,6 +130,13 @@ def open_journal(path: Path) -> JournalStorage:
             content = file.read()
             file.truncate(content.rfind(b"\n") + 1)
     return JournalStorage(JournalFileBackend(str(path)))
+
+
+def stopping_rule(study: Study, options: Options) -> RungPlan | None:
+    """When a study's search trials are compared; None where none is stopped, as in a reported study."""
+    if isinstance(study, Reported):
+        return None
+    return plan_rungs(study, stopping=options.stopping, schedule=schedule_of(study))
 
 
 def describe_rungs(plan: RungPlan | None) -> dict[str, Any]:

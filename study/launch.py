@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from analysis.address import redact, resolve_tracking_uri
+from analysis.address import redact, resolve_tracking_uri, short_reason
 from analysis.command import check_text, refusal
 from search_spaces.arms import Study
 from search_spaces.reported import BOTH, Reported
@@ -26,7 +26,6 @@ from trainables.config import InputError
 #: Characters of a dataset's name in a study's.
 MAX_LABEL = 40
 DEFAULT_STORAGE = "runs"
-MAX_REASON = 300
 
 
 def parse_options(argv: list[str]) -> tuple[Options, Study]:
@@ -228,8 +227,7 @@ def _log_internal_error(options: Options, error: Exception) -> None:
             file.write("".join(traceback.format_exception(error)))
     except OSError:
         raise error from None
-    reason = redact(" ".join(str(error).split()))[:MAX_REASON]
-    print(f"study.launch: {type(error).__name__}: {reason} (all of it: {log})", file=sys.stderr)  # noqa: T201
+    print(f"study.launch: {type(error).__name__}: {short_reason(error)} (all of it: {log})", file=sys.stderr)  # noqa: T201
     if is_begun(options.folder):
         print(f"Go on with: {options.resume_command}", file=sys.stderr)  # noqa: T201
 
@@ -252,7 +250,8 @@ def _run(options: Options, space: Study, started: float) -> int:
     except InputError:
         raise
     except KeyboardInterrupt:
-        print(f"study.launch: interrupted. Go on with: {options.resume_command}", file=sys.stderr)  # noqa: T201
+        more = f" Go on with: {options.resume_command}" if preflight.is_begun(options.folder) else ""
+        print(f"study.launch: interrupted.{more}", file=sys.stderr)  # noqa: T201
         return 130
     except Exception as error:  # noqa: BLE001 - whatever it is, what is on record stands
         _log_internal_error(options, error)

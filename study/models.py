@@ -24,8 +24,9 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from torch import Tensor, nn
 
+from analysis.address import short_reason
 from study.confirm import Candidate
-from study.registry import ALIAS, MODEL_NAME, find_logged_model, load_graph, short_reason, strict_and_quiet
+from study.registry import ALIAS, MODEL_NAME, find_logged_model, load_graph, strict_and_quiet
 from trainables.config import TrialConfig
 from trainables.data import Dataset
 from trainables.models import build_model

@@ -15,7 +15,7 @@ from ray import tune
 from search_spaces.arms import Study
 from search_spaces.reported import Reported
 from study.cluster import LOG_FILE
-from study.conduct import Conduct, conduct_search
+from study.conduct import Conduct, conduct_search, describe_rungs, stopping_rule
 from study.confirm import CHECKPOINTS, checkpoint_path
 from study.ledger import FAILED, INTERRUPTED, Ledger
 from study.options import Options
@@ -96,6 +96,15 @@ def run_trials(
         started: When the command was typed, on ``time.monotonic``.
         recalled: What is on record of the study, if it is resumed.
     """
+    client = store.client
+    protocol = describe_study(study, options, dataset, describe_rungs(stopping_rule(study, options)))
+    # The study's run comes before its journal: killed in between, it can be resumed; the other way round it could not.
+    if recalled is None:
+        parent = start_study_run(client, store.experiment_id, options.name, _study_tags(options, protocol), protocol)
+    else:
+        parent = recalled.reopen(client)
+        # What was true when it began stays so: a resumed study is the one that was begun.
+        protocol |= {key: recalled.protocol[key] for key in BEGUN if key in recalled.protocol}
     ledger = Ledger()
     results = recalled.results if recalled else {}
     if isinstance(study, Reported):
@@ -104,15 +113,7 @@ def run_trials(
         # What it has used of its time before counts.
         begun = started - (recalled.seconds / slots if recalled else 0.0)
         conduct = conduct_search(study, options, ledger, slots=slots, started=begun, recalled=results)
-    protocol = describe_study(study, options, dataset, conduct.rungs)
-    client = store.client
-    if recalled is None:
-        parent = start_study_run(client, store.experiment_id, options.name, _study_tags(options, protocol), protocol)
-    else:
-        parent = recalled.reopen(client)
-        # What was true when it began stays so: a resumed study is the one that was begun.
-        protocol |= {key: recalled.protocol[key] for key in BEGUN if key in recalled.protocol}
-        _clear_away(options, conduct)
+    _clear_away(options, conduct)
     record = MlflowRecord(
         client,
         store.experiment_id,
@@ -123,16 +124,22 @@ def run_trials(
         known=recalled.runs if recalled else None,
         on_ended=lambda key: remove_checkpoint(checkpoint_path(options.folder, key)),
     )
-    outcome = None
+    state = FAILED
     try:
         outcome = _tune(conduct, options, dataset, record, ledger)
+        state = _state(outcome)
+        forced = [f"Resumed by force: {objection}" for objection in (recalled.forced if recalled else ())]
+        protocol |= {"winners": dict(outcome.winners), "notes": [*outcome.notes, *forced]}
+    except KeyboardInterrupt:
+        state = INTERRUPTED
+        raise
     finally:
         undelivered = _close(record, options)
         if not undelivered:  # else it is as if the process had been killed here, and the resumed study does this
-            notes = [*outcome.notes, *_forced(recalled)] if outcome else []
-            protocol |= {"winners": dict(outcome.winners) if outcome else {}, "notes": notes}
-            _end_study_run(client, parent, protocol, _state(outcome))
-    if _state(outcome) == FINISHED and not undelivered:
+            client.log_dict(parent, protocol, "study.json")
+            client.set_tag(parent, "state", state)
+            client.set_terminated(parent, {FINISHED: "FINISHED", INTERRUPTED: "KILLED"}.get(state, "FAILED"))
+    if state == FINISHED and not undelivered:
         shutil.rmtree(options.folder / CHECKPOINTS, ignore_errors=True)
     return replace(outcome, undelivered=undelivered)
 
@@ -152,20 +159,10 @@ def _close(record: MlflowRecord, options: Options) -> int:
     return undelivered
 
 
-def _state(outcome: Outcome | None) -> str:
-    if outcome is not None and outcome.interrupted:
+def _state(outcome: Outcome) -> str:
+    if outcome.interrupted:
         return INTERRUPTED
-    return FAILED if outcome is None or outcome.all_failed else FINISHED
-
-
-def _end_study_run(client: MlflowClient, run_id: str, protocol: Mapping[str, Any], state: str) -> None:
-    client.log_dict(run_id, dict(protocol), "study.json")
-    client.set_tag(run_id, "state", state)
-    client.set_terminated(run_id, {FINISHED: "FINISHED", INTERRUPTED: "KILLED"}.get(state, "FAILED"))
-
-
-def _forced(recalled: Recalled | None) -> list[str]:
-    return [f"Resumed by force: {objection}" for objection in (recalled.forced if recalled else ())]
+    return FAILED if outcome.all_failed else FINISHED
 
 
 def deliver(study: Study, options: Options, recalled: Recalled) -> Recalled:
@@ -188,7 +185,7 @@ def deliver(study: Study, options: Options, recalled: Recalled) -> Recalled:
     try:
         deliver_spool(options.folder, record)
     finally:
-        record.close()
+        record.close(patience_seconds=0)  # it has been waited for
     return replace(recall(options.name, tracking_uri=options.tracking_uri), forced=recalled.forced)
 
 
@@ -237,7 +234,7 @@ def _tune(conduct: Conduct, options: Options, dataset: Dataset, record: MlflowRe
 
 
 def _clear_away(options: Options, conduct: Conduct) -> None:
-    """What a process that was killed left in the study's folder and nobody needs."""
+    """What a process that was killed left in the study's folder and nobody needs; nothing of a new study."""
     shutil.rmtree(options.folder / "tune", ignore_errors=True)
     for key in conduct.dealer.recalled:
         remove_checkpoint(checkpoint_path(options.folder, key))

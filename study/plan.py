@@ -13,11 +13,10 @@ from analysis.address import mlflow_command
 from search_spaces.arms import Categorical, Distribution, Study
 from search_spaces.reported import FAIR, LEARNING_RATES, SEARCH_SEEDS, Reported
 from study.budget import FINAL_SECONDS, OVERHEAD_SECONDS
-from study.conduct import describe_rungs
+from study.conduct import describe_rungs, stopping_rule
 from study.options import Options
 from study.protocol import delta_points
 from study.regimes import planned_epochs, planned_trials, regimes_of
-from study.schedule import plan_rungs, schedule_of
 from trainables.config import Scalar, TrialConfig
 from trainables.data import Dataset
 from trainables.loop import load_resident, run_epoch, start_training
@@ -49,7 +48,7 @@ def plan_lines(study: Study, options: Options, dataset: Dataset) -> Iterable[str
     yield "Nuisance hyperparameters, tuned in every arm unless it says where:"
     yield from _parameter_lines(study)
     yield ""
-    plan = plan_rungs(study, stopping=options.stopping, schedule=schedule_of(study))
+    plan = stopping_rule(study, options)
     rungs = describe_rungs(plan)
     if plan is None:
         yield "stopping  none: every trial trains to its end"

@@ -53,14 +53,18 @@ def claimed_folder(options: Options) -> Iterator[None]:
     except InputError:
         _remove(made)
         raise
+    except BaseException:
+        if made and not any(options.folder.iterdir()):  # interrupted before anything was done
+            _remove(made)
+        raise
 
 
 def is_begun(folder: Path) -> bool:
-    """Whether there is a study's folder, or anything in its place, but the log of a start that failed."""
+    """Whether a study's folder is in use: it holds more than the lock or the log of a start that came to nothing."""
     if not folder.is_dir():
         return folder.exists()
     names = {path.name for path in folder.iterdir()}
-    return LOG_FILE not in names or bool(names - {LOCK_FILE, LOG_FILE})
+    return not names or not names <= {LOCK_FILE, LOG_FILE}
 
 
 @contextlib.contextmanager

@@ -18,10 +18,28 @@ def host_of(process: str) -> str:
     return process.partition(" ")[0]
 
 
-def is_alive(process: str) -> bool:
-    """Whether a process of this machine runs still; of another machine's nothing is known from here, so it does not."""
+def is_dead(process: str) -> bool:
+    """Whether a process is known to be no more: it ran on this machine, and its id is nobody's or another's."""
     host, pid, started = (*process.split(" "), "", "", "")[:3]
-    return host == socket.gethostname() and pid.isdigit() and started != "" and _started(int(pid)) == started
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    now = _started(int(pid))
+    return not _exists(int(pid)) or (started != "" and now not in ("", started))
+
+
+def is_alive(process: str) -> bool:
+    """Whether a process runs here; of another machine's nothing is known, so it does not."""
+    return host_of(process) == socket.gethostname() and not is_dead(process)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def _started(pid: int) -> str:

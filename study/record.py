@@ -119,8 +119,9 @@ class MlflowRecord:
         self.tell(Row(key, epoch, {sys.intern(name): value for name, value in metrics.items()}, _now()))
 
     def end(self, key: str, stop_reason: str, tags: Mapping[str, str], final: Mapping[str, Any] | None = None) -> None:
-        """Close a trial's run."""
-        self.tell(End(key, stop_reason, dict(tags), final, _now()))
+        """Close a trial's run; one that was never opened, as of a trial that waited for its turn, needs no end."""
+        if key in self._open:
+            self.tell(End(key, stop_reason, dict(tags), final, _now()))
 
     def tell(self, item: Item) -> None:
         """Leave to the writer what is new of a trial; one trial's items come from one thread."""

@@ -17,7 +17,7 @@ from search_spaces.reported import (
     rate_in_mean,
     with_rate,
 )
-from study.conduct import Conduct, Results, describe_rungs
+from study.conduct import Conduct, Results
 from study.confirm import checkpoint_path, confirm_seeds, search_seeds
 from study.dealing import Dealer, Stage
 from study.ledger import COMPLETED, CONFIRM, DIVERGED, SEARCH, Ledger, Request, TrialRecord
@@ -135,7 +135,6 @@ def conduct_regimes(study: Reported, options: Options, ledger: Ledger, *, slots:
         out_of_time=lambda: False,
         winners=lambda: _winners(study, best_rates(study, ledger)) if FAIR in regimes else {},
         notes=lambda: _notes(study, ledger, regimes, planned_trials(study, regimes)),
-        rungs=describe_rungs(None),
     )
 
 

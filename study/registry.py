@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from torch import nn
 
-from analysis.address import redact
+from analysis.address import redact, short_reason
 from analysis.store import one_line
 from trainables.config import InputError
 
@@ -168,9 +168,3 @@ def load_graph(folder: Path) -> nn.Module:
     """The stored graph; MLflow refuses a file that would have to be unpickled."""
     module: nn.Module = mlflow.pytorch.load_model(str(folder))
     return module
-
-
-def short_reason(error: BaseException) -> str:
-    """What an error says, short and on one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:300]}…"  # noqa: PLR2004 - a line, not a page

@@ -71,15 +71,15 @@ def load_data(study: Study, options: Options) -> Dataset:
 
 def _prepare(study: Study, options: Options) -> tuple[ModuleType, Dataset, Any, Any]:
     dataset = load_data(study, options)
-    if not options.quiet:
+    if not options.resume:
         # A sign of life while Ray starts, once nothing is left to refuse but what only Ray and MLflow know.
-        for line in _outline(study, options):
-            print(line, file=sys.stderr)  # noqa: T201
+        _show(_outline(study, options), options)
     from study import phases  # noqa: PLC0415 - ray.tune, optuna and mlflow, imported while Ray starts
 
     recalled = None
     if options.resume:
         recalled = phases.deliver(study, options, _recall(options, dataset))
+        _show([f"{options.name}: going on, on {options.dataset_label}"], options)
     return phases, dataset, phases.open_store(options, recalled), recalled
 
 
@@ -89,7 +89,8 @@ def _recall(options: Options, dataset: Dataset) -> Any:
     from study.resume import objections, recall  # noqa: PLC0415 - likewise
 
     recalled = recall(options.name, tracking_uri=options.tracking_uri)
-    if "report" not in recalled.protocol and not (options.folder / JOURNAL_FILE).is_file():
+    # Without a trial on record, it was killed before its journal was made.
+    if "report" not in recalled.protocol and recalled.runs and not (options.folder / JOURNAL_FILE).is_file():
         raise InputError(
             f"The search of the study {options.name!r} is not in {options.storage_path}; give its `--storage-path`."
         )
@@ -102,9 +103,12 @@ def _recall(options: Options, dataset: Dataset) -> Any:
     return replace(recalled, forced=(*before, *found))
 
 
+def _show(lines: list[str], options: Options) -> None:
+    for line in lines if not options.quiet else ():
+        print(line, file=sys.stderr)  # noqa: T201
+
+
 def _outline(study: Study, options: Options) -> list[str]:
-    if options.resume:
-        return [f"{options.name}: going on, on {options.dataset_label}"]
     arms = f"{len(study.arms)} arms"
     if not isinstance(study, Reported):
         plan = f"{arms} x {study.trials} trials, then {study.seeds} seeds each"

@@ -12,15 +12,13 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
 from ray.tune import Callback
 
-from analysis.address import redact
+from analysis.address import redact, short_reason
 from study.experiment import describe_experiment
 from study.inputs import study_inputs
 from study.ledger import INTERRUPTED, Ledger
 from study.record import MlflowRecord
 from study.runs import MAX_TAG
 from trainables.config import InputError, Scalar
-
-MAX_REASON = 300
 
 
 class MlflowCallback(Callback):  # type: ignore[misc]
@@ -104,8 +102,7 @@ def connect(
     except InputError:
         raise
     except Exception as error:  # each store raises its own
-        reason = " ".join(redact(str(error)).split())
-        raise InputError(f"MLflow does not answer at {redact(tracking_uri)}: {reason[:MAX_REASON]}") from error
+        raise InputError(f"MLflow does not answer at {redact(tracking_uri)}: {short_reason(error)}") from error
     if found.lifecycle_stage != "active":
         raise InputError(f"The MLflow experiment {experiment!r} is deleted; restore it or give another name.")
     describe_experiment(client, found.experiment_id, found.tags)

@@ -100,9 +100,9 @@ def all_sites() -> list[Site]:
     return find_sites()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def counted(all_sites, tmp_path_factory):  # noqa: C901 - each stand-in is a line or two
-    """The real entry functions, with Ray's start and the trials in the way."""
+    """The real entry functions, with Ray's start and the trials in the way; only while a module here runs."""
     lines = {(site.path, site.line): site for site in all_sites}
     raised: list[Site] = []
 

@@ -92,6 +92,18 @@ def test_a_start_that_failed_leaves_its_log_and_may_be_typed_again(working_direc
         pass
 
 
+def test_a_start_that_was_killed_or_interrupted_before_anything_was_done_may_be_typed_again(working_directory):
+    (working_directory / "runs" / "s").mkdir(parents=True)
+    (working_directory / "runs" / "s" / "lock").touch()  # of a process that died
+    with preflight.claimed_folder(an_options()):
+        pass
+    (working_directory / "runs" / "s").rmdir()
+    (working_directory / "runs").rmdir()
+    with pytest.raises(KeyboardInterrupt), preflight.claimed_folder(an_options()):
+        raise KeyboardInterrupt
+    assert paths_under(working_directory) == []
+
+
 def test_refused_study_leaves_neither_its_folder_nor_the_parents_made_for_it(working_directory):
     with pytest.raises(InputError, match=r"^refused$"):
         refuse(an_options("a/b/c"))

@@ -29,7 +29,7 @@ class KilledError(BaseException):
 
 
 def an_options(folder, **changes):
-    values = {"command": "", "name": "s", "space": "smoke", "tracking_uri": "", "experiment_name": "", "quiet": True}
+    values = {"command": "", "name": "s", "space": "smoke", "tracking_uri": "", "experiment_name": "s", "quiet": True}
     return Options(storage_path=folder, **(values | {"trials": TRIALS, "seeds": 2} | changes))
 
 

@@ -8,6 +8,7 @@ import math
 import os
 import random
 import shutil
+import subprocess
 import sys
 import types
 
@@ -732,3 +733,25 @@ def test_kl_divergence_trains_exactly_as_cross_entropy_does(number):
     of_kl_divergence = run(fresh(request(with_loss(flat, "kl_div"), phase="control")))
     assert of_kl_divergence[:2] == of_cross_entropy[:2]
     assert_equal_to_the_bit(of_kl_divergence[2], of_cross_entropy[2])
+
+
+HANGING = """
+import time
+from types import SimpleNamespace
+from trainables.trainable import ClassifierTrainable
+
+trainable = ClassifierTrainable.__new__(ClassifierTrainable)
+trainable._hang_seconds = 0.5
+for seconds in (0.0, 0.0, 60.0):
+    trainable._trainer = SimpleNamespace(advance=lambda: time.sleep(seconds) or {"done": False})
+    print(trainable.step(), flush=True)
+    time.sleep(0.6)  # between two steps no clock runs
+"""
+
+
+def test_a_step_that_hangs_ends_its_process_and_one_that_does_not_is_left_alone():
+    done = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout == "{'done': False}\n" * 2
+    assert done.returncode == 1
+    assert "Timeout" in done.stderr
+    assert "in <lambda>" in done.stderr  # where it hung

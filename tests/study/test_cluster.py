@@ -1,0 +1,59 @@
+"""Ray's folders of dead studies are taken away, SIGTERM is Ctrl-C, and the log stops nobody."""
+
+import logging
+import signal
+import socket
+import tempfile
+
+import pytest
+
+from study import cluster
+from study.process import is_alive, is_dead, this_process
+
+
+def test_only_folders_of_dead_processes_are_taken_away(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    owners = {"dead": f"{socket.gethostname()} 1 never", "alive": this_process(), "elsewhere": "elsewhere 1 2"}
+    for name, owner in owners.items():
+        folder = tmp_path / f"{cluster.SESSION_PREFIX}{name}"
+        (folder / "session").mkdir(parents=True)
+        (folder / cluster.OWNER_FILE).write_text(owner)
+    (tmp_path / f"{cluster.SESSION_PREFIX}nobody").mkdir()
+    (tmp_path / "ray-another").mkdir()
+    cluster.remove_dead_sessions()
+    kept = {path.name.removeprefix(cluster.SESSION_PREFIX) for path in tmp_path.iterdir()}
+    assert kept == {"alive", "elsewhere", "nobody", "ray-another"}
+
+
+def test_a_process_is_told_from_another_that_has_its_number():
+    host, pid, started = this_process().split()
+    assert is_alive(f"{host} {pid} {started}")
+    assert is_dead(f"{host} {pid} {int(started) + 1}")
+    assert is_alive(f"{host} {pid} ")  # where the system does not tell when it was started, its number has to do
+    assert is_dead(f"{host} {2**22 + 1} 1")  # no system gives so high a number
+    for unknown in ("", "elsewhere 1 2"):
+        assert not is_dead(unknown)
+        assert not is_alive(unknown)
+
+
+def test_sigterm_interrupts_and_is_what_it_was_afterwards():
+    before = signal.getsignal(signal.SIGTERM)
+
+    def be_terminated():
+        with cluster._terminated_is_interrupted():
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        be_terminated()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_log_that_cannot_be_opened_costs_no_study(tmp_path, monkeypatch):
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    log = cluster._Log(tmp_path / "gone" / "study.log", delay=True)
+    a_record = logging.makeLogRecord({"msg": "something"})
+    log.handle(a_record)
+    (tmp_path / "gone").mkdir()
+    log.handle(a_record)
+    log.close()
+    assert (tmp_path / "gone" / "study.log").read_text() == "something\n"
