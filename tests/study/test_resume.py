@@ -173,7 +173,7 @@ DATA = SimpleNamespace(sha256="d" * 64)
 
 
 def test_a_study_whose_process_lives_is_not_run_twice():
-    tags = {"state": "running", "driver": this_process().replace(f" {os.getpid()} ", f" {os.getppid()} ")}
+    tags = {"state": "running", "driver": this_process().replace(f" {os.getpid()} ", " 1 ")}
     assert objections(recalled(tags), DATA, "c") == []  # another process has that number now
     begun = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[19]
     tags["driver"] = f"{socket.gethostname()} {os.getppid()} {begun}"
