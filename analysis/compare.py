@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import inference
+from analysis.earlier import CONTROLS
 from analysis.load import numbers
 
 #: One accuracy point is one percent of the test images.
@@ -52,7 +53,7 @@ def confirm_scores(trials: pd.DataFrame, metric: str = "test_accuracy") -> pd.Da
 def arm_names(trials: pd.DataFrame, protocol: Mapping[str, Any]) -> list[str]:
     """The study's arms in the order of its protocol, then any others on record; the control is no arm."""
     declared = [str(arm["name"]) for arm in protocol.get("arms", [])]
-    recorded = sorted(set(trials.loc[trials["phase"] != "control", "arm"]))
+    recorded = sorted(set(trials.loc[~trials["phase"].isin(CONTROLS), "arm"]))
     if protocol.get("mode") == "joint":  # one search over all values; its arms are the values that were confirmed
         confirmed = set(trials.loc[trials["phase"] == "confirm", "arm"])
         declared = [name for name in declared if name in confirmed] if confirmed else declared

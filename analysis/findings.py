@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -17,6 +17,7 @@ from analysis.compare import (
     twins_of,
 )
 from analysis.load import StudyRecord
+from analysis.looks import measure_looks, no_looks, say_look
 from analysis.trainability import measure_trainability
 from analysis.verdict import count, delta_of, verdict
 from search_spaces.reported import FAIR, STATED
@@ -36,6 +37,7 @@ class Findings:
         control: From ``control_difference``.
         audit: From ``search_audit``.
         verdict: One sentence or a few.
+        looks: From ``measure_looks``; empty for a study that was never extended.
     """
 
     record: StudyRecord
@@ -47,6 +49,7 @@ class Findings:
     control: pd.DataFrame
     audit: pd.DataFrame
     verdict: str
+    looks: pd.DataFrame = field(default_factory=no_looks)
 
 
 def find(record: StudyRecord) -> Findings:
@@ -58,6 +61,7 @@ def find(record: StudyRecord) -> Findings:
     trainability = measure_trainability(record, {**protocol, "delta": delta})
     table = arm_table(trials, protocol, record.epochs).join(trainability, on="arm")
     comparisons = mark_luck(compare_to_baseline(trials, baseline, delta), twins_of(baseline, protocol))
+    looks = measure_looks(trials, protocol)
     return Findings(
         record=record,
         arms=tuple(arm_names(trials, protocol)),
@@ -67,7 +71,8 @@ def find(record: StudyRecord) -> Findings:
         comparisons=comparisons,
         control=control_difference(trials, baseline),
         audit=search_audit(trials, protocol),
-        verdict=verdict(comparisons, table, protocol),
+        verdict=f"{verdict(comparisons, table, protocol)}{say_look(looks)}",
+        looks=looks,
     )
 
 

@@ -19,6 +19,7 @@ from mlflow.entities import Run
 
 from analysis.address import is_server, redact, resolve_tracking_uri
 from analysis.artifacts import read_artifact, read_json, read_json_of_each
+from analysis.earlier import CONFIRMATIONS, mark_earlier
 from analysis.epochs_file import FILE_NAME, read_histories
 from analysis.histories import load_histories
 from analysis.plain import plain
@@ -58,9 +59,10 @@ class StudyRecord:
         protocol: ``study.json``; empty if it is not on record.
         trials: One row per child run: ``run_id, arm, phase, regime, seed, number, trial_id, stop_reason, status, node,
             start, end``, every parameter under its flat key, every metric as it stood at the last epoch,
-            ``epochs_done``. The regime is empty where none is on record.
+            ``epochs_done``. The regime is empty where none is on record; the confirm runs of a look that is not the
+            study's last have the phase ``earlier confirm``, its controls ``earlier control``.
         epochs: One row per run and epoch: ``run_id, arm, phase, seed, trial_id, epoch, logged_at`` and the metrics.
-        finals: ``final.json`` of the runs that have one, by run id.
+        finals: ``final.json`` of the last look's runs that have one, by run id.
         identities: ``identities.json``, the exact tests recorded with the study; empty if there are none.
         diagnostics: ``diagnostics.json``, the short measurements beside its training; empty if there are none.
         runs_of: For each metric on record, read or not, the runs that logged it.
@@ -100,7 +102,8 @@ def load_study(
         client = MlflowClient(uri)
         parent = _find_parent(client, name, uri)
         children = find_children(client, parent.info.experiment_id, parent.info.run_id)
-        trials = build_trials(children)
+        protocol = read_json(uri, parent, "study.json") or {}
+        trials = mark_earlier(build_trials(children), protocol)
         epochs = _load_epochs(uri, parent, children, trials, metrics)
         return StudyRecord(
             name=name,
@@ -108,10 +111,10 @@ def load_study(
             experiment_id=parent.info.experiment_id,
             tracking_uri=uri,
             tags=dict(parent.data.tags),
-            protocol=read_json(uri, parent, "study.json") or {},
+            protocol=protocol,
             trials=add_last_epoch(trials, epochs),
             epochs=epochs,
-            finals=read_json_of_each(uri, _confirmed(children), "final.json") if finals else {},
+            finals=read_json_of_each(uri, _confirmed(children, trials), "final.json") if finals else {},
             identities=read_json(uri, parent, "identities.json") or {},
             diagnostics=read_json(uri, parent, "diagnostics.json") or {},
             runs_of=_runs_of(children),
@@ -328,5 +331,6 @@ def numbers(frame: pd.DataFrame, column: str) -> pd.Series[float]:
     return pd.to_numeric(frame[column], errors="coerce").astype(float)
 
 
-def _confirmed(children: Sequence[Run]) -> list[Run]:
-    return [run for run in children if run.data.tags.get("phase") in {"confirm", "control"}]
+def _confirmed(children: Sequence[Run], trials: pd.DataFrame) -> list[Run]:
+    confirmed = set(trials.loc[trials["phase"].isin(CONFIRMATIONS), "run_id"])
+    return [run for run in children if run.info.run_id in confirmed]

@@ -11,6 +11,7 @@ from analysis.document import document, figure_section, header
 from analysis.figures.style import build_style
 from analysis.figures.table import FIGURES
 from analysis.findings import Findings, describe
+from analysis.looks_section import looks_section
 from analysis.reported import ReportedPart
 from analysis.tables import text
 
@@ -37,6 +38,8 @@ def _sections(findings: Findings, reported: ReportedPart | None) -> Iterator[str
     yield from (drawn[key] for key in FIRST if key in drawn)
     if not findings.table.empty:
         yield arm_section(findings)
+    if not findings.looks.empty:
+        yield looks_section(findings.looks)
     yield from reported.sections if reported else ()
     yield from (section for key, section in drawn.items() if key not in FIRST)
     missing = [FIGURES[key].title for key in FIGURES if key not in drawn]

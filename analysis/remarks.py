@@ -14,6 +14,7 @@ from analysis.audit import describe_rungs
 from analysis.compare import POINTS, paired_differences
 from analysis.findings import Findings
 from analysis.inference import ALPHA, smallest_p
+from analysis.looks import look_facts, look_remark
 from analysis.verdict import count, difference
 
 WORDS = {"True": "yes", "False": "no"}
@@ -41,6 +42,7 @@ def protocol_facts(findings: Findings) -> dict[str, str]:
     """What fixes the study, in reading order."""
     protocol = findings.record.protocol
     facts = {name: protocol.get(key) for name, key in PROTOCOL_FACTS.items()}
+    facts["Looks"] = look_facts(protocol)
     facts["Rungs"] = describe_rungs(protocol)
     twins = (protocol.get("controls") or {}).items()
     facts["Control arms"] = [f"{arm}, which is {like} under another name" for arm, like in twins]
@@ -71,6 +73,7 @@ def audit_remarks(findings: Findings) -> list[str]:
     state = record.tags.get("state", "finished")
     if state != "finished":
         remarks.append(f"The study is {state}: what follows is what it has recorded so far.")
+    remarks += look_remark(findings.looks)
     remarks += [str(note) for note in record.protocol.get("notes") or []]
     edges = audit[audit["edge"] != ""]
     remarks += [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,37 +15,21 @@ from analysis.audit import STOP_REASONS, describe_rungs, sampling_errors
 from analysis.claims import render
 from analysis.compare import POINTS
 from analysis.findings import Findings, describe
+from analysis.looks_section import looks_table
 from analysis.plain import fit, plain, to_ascii, width, wrap
 from analysis.remarks import audit_remarks, protocol_facts
 from analysis.reported import ReportedPart
+from analysis.sections import MISSING, Section, cell, interval
 
 TEXT_WIDTH = 120
 #: Of a table's first column, where the others leave it less.
 LEAST_WIDTH = 8
-MISSING = "-"
 #: Version of the JSON, raised when a key changes its meaning or goes; new keys may come at any time.
 SCHEMA = 1
 #: What would be markup in a Markdown cell.
 MARKUP = "\\|*_`<>[]#"
 
 Words = Callable[[object], str]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the report, of plain strings as they are on record.
-
-    Args:
-        title: Its heading.
-        headings: Of the table's columns.
-        rows: The table; the first column is a name, the others are short.
-        remarks: Sentences below the table.
-    """
-
-    title: str
-    headings: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = ()
-    remarks: Sequence[str] = field(default=())
 
 
 def build_sections(findings: Findings) -> list[Section]:
@@ -56,6 +39,7 @@ def build_sections(findings: Findings) -> list[Section]:
     sections = [
         _arm_section(findings),
         _comparison_section(findings),
+        *([] if findings.looks.empty else [looks_table(findings.looks)]),
         Section("Audit", remarks=audit_remarks(findings)),
         _search_section(findings),
         _error_section(findings),
@@ -144,6 +128,7 @@ def as_json(findings: Findings, reported: ReportedPart | None = None) -> str:
         "control": to_records(findings.control),
         "search": to_records(findings.audit),
         "errors": to_records(_errors(findings)),
+        **({} if findings.looks.empty else {"looks": to_records(findings.looks)}),
         "remarks": audit_remarks(findings),
         "protocol": protocol_facts(findings),
         "claims": json.loads(render.as_json(reported.claims)) if reported else None,
@@ -183,11 +168,11 @@ def _arm_section(findings: Findings) -> Section:
         rows.append(
             [
                 name,
-                _cell(row["accuracy"] * POINTS),
-                _interval(row["accuracy_low"] * POINTS, row["accuracy_high"] * POINTS),
-                _cell(row["accuracy_sd"] * POINTS),
-                *(_cell(row[key], ".3f") for key in ("f1_macro", "nll", "ece")),
-                _cell(row["epoch_seconds"], ".3g"),
+                cell(row["accuracy"] * POINTS),
+                interval(row["accuracy_low"] * POINTS, row["accuracy_high"] * POINTS),
+                cell(row["accuracy_sd"] * POINTS),
+                *(cell(row[key], ".3f") for key in ("f1_macro", "nll", "ece")),
+                cell(row["epoch_seconds"], ".3g"),
                 f"{row['num_seeds']}{diverged}",
             ]
         )
@@ -202,13 +187,13 @@ def _comparison_section(findings: Findings) -> Section:
     rows = [
         [
             str(row["arm"]),
-            _cell(row["difference_points"], "+.2f"),
-            _interval(row["low_points"], row["high_points"], "+.2f"),
-            _cell(row["p"], ".2g"),
-            _cell(row["p_holm"], ".2g"),
-            _cell(row["probability_better"]),
+            cell(row["difference_points"], "+.2f"),
+            interval(row["low_points"], row["high_points"], "+.2f"),
+            cell(row["p"], ".2g"),
+            cell(row["p_holm"], ".2g"),
+            cell(row["probability_better"]),
             "yes" if row["equivalent"] else "no",
-            _cell(row["detectable_points"]),
+            cell(row["detectable_points"]),
             str(row["num_seeds"]),
         ]
         for row in findings.comparisons.to_dict("records")
@@ -230,7 +215,7 @@ def _search_section(findings: Findings) -> Section:
             str(row["arm"]),
             *(str(row[key]) for key in ("trials", *reasons, "epochs")),
             MISSING if pd.isna(row["winner"]) else str(row["winner"]),
-            _cell(row["learning_rate"], ".3g"),
+            cell(row["learning_rate"], ".3g"),
             f"{row['low']:.2g} to {row['high']:.2g}" if np.isfinite(row["low"]) else MISSING,
             str(row["edge"]) or MISSING,
         ]
@@ -250,7 +235,7 @@ def _errors(findings: Findings) -> pd.DataFrame:
 def _error_section(findings: Findings) -> Section:
     headings = ("arm", "accuracy: seeds", "accuracy: split", "difference: seeds", "difference: split")
     keys = ("accuracy_seeds", "accuracy_split", "difference_seeds", "difference_split")
-    rows = [[str(row["arm"]), *(_cell(row[key]) for key in keys)] for row in _errors(findings).to_dict("records")]
+    rows = [[str(row["arm"]), *(cell(row[key]) for key in keys)] for row in _errors(findings).to_dict("records")]
     note = "Standard errors in points: what other seeds would move, and at most what another test split would."
     return Section("Errors", headings, rows, [note] if rows else ())
 
@@ -262,19 +247,17 @@ def format_table(findings: Findings) -> str:
     lines = [header]
     for row in findings.table.to_dict("records"):
         arm = str(row["arm"])
-        accuracy = _interval(row["accuracy_low"] * POINTS, row["accuracy_high"] * POINTS)
-        cells = [arm, _cell(row["accuracy"] * POINTS), accuracy]
+        accuracy = interval(row["accuracy_low"] * POINTS, row["accuracy_high"] * POINTS)
+        cells = [arm, cell(row["accuracy"] * POINTS), accuracy]
         if arm in comparisons:
             other = comparisons[arm]
-            cells.append(_cell(other["difference_points"], "+.2f"))
-            cells.append(_interval(other["low_points"], other["high_points"], "+.2f"))
-            cells.append(_cell(other["p_holm"], ".3f"))
+            cells.append(cell(other["difference_points"], "+.2f"))
+            cells.append(interval(other["low_points"], other["high_points"], "+.2f"))
+            cells.append(cell(other["p_holm"], ".3f"))
         else:
             cells += ["baseline" if arm == findings.baseline else MISSING, "", ""]
         flag = "*" if row["num_diverged"] else ""
-        lines.append(
-            [*cells, _cell(row["nll"], ".3f"), _cell(row["epoch_seconds"], ".3g"), f"{row['num_seeds']}{flag}"]
-        )
+        lines.append([*cells, cell(row["nll"], ".3f"), cell(row["epoch_seconds"], ".3g"), f"{row['num_seeds']}{flag}"])
     text = align(lines, lambda value: to_ascii(plain(value)))
     if findings.table["num_diverged"].any():
         text.append("* a seed diverged and counts with chance accuracy")
@@ -283,25 +266,17 @@ def format_table(findings: Findings) -> str:
 
 def align(lines: Sequence[Sequence[str]], words: Words) -> list[str]:
     """Rows below their headings, at most 120 columns: the first column left and cut to fit, the others right."""
-    shown = [[words(cell) for cell in line] for line in lines]
+    shown = [[words(value) for value in line] for line in lines]
     widths = [max(map(width, column)) for column in zip(*shown, strict=True)]
     widths[0] = min(widths[0], max(TEXT_WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1), LEAST_WIDTH))
     text = [
         "  ".join(
             [
                 fit(line[0], widths[0]),
-                *(" " * (columns - width(cell)) + cell for cell, columns in zip(line[1:], widths[1:], strict=True)),
+                *(" " * (columns - width(value)) + value for value, columns in zip(line[1:], widths[1:], strict=True)),
             ]
         ).rstrip()
         for line in shown
     ]
     text.insert(1, "-" * max(map(width, text)))
     return text
-
-
-def _cell(value: float, form: str = ".2f") -> str:
-    return format(value, form) if np.isfinite(value) else MISSING
-
-
-def _interval(low: float, high: float, form: str = ".2f") -> str:
-    return f"[{low:{form}}, {high:{form}}]" if np.isfinite(low) else MISSING

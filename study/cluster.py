@@ -98,11 +98,18 @@ def remove_dead_sessions() -> None:
 @contextlib.contextmanager
 def _terminated_is_interrupted() -> Iterator[None]:
     """SIGTERM, as from a scheduler that wants the machine back, ends the study as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _interrupt(*_: object) -> None:
+    # A script's command in the background ignores Ctrl-C, which is not for it; SIGTERM is.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
 
 
 def _why_not(error: Exception) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ from optuna.storages.journal import JournalFileBackend
 from search_spaces.arms import Study
 from search_spaces.reported import Reported
 from study.budget import TimeBudget
-from study.confirm import checkpoint_path, confirm_seeds, find_winners, plan_confirmation, weights_path
+from study.confirm import checkpoint_path, find_winners, plan_confirmation, weights_path
 from study.dealing import Dealer
 from study.ledger import CONFIRM, SEARCH, Ledger, Request, TrialRecord
+from study.looks import Look, describe_looks
 from study.options import Options
 from study.progress import Progress
 from study.schedule import REDUCTION_FACTOR, ArmScheduler, RungPlan, plan_rungs, schedule_of
@@ -41,53 +44,72 @@ class Conduct:
         scheduler: Stops them.
         progress: Shows them.
         out_of_time: Whether the study ended by its own clock, which is no interruption.
-        winners: The arms' winners as plain data for ``study.json``, None for an arm without one; asked at the end.
-        notes: What a reader must know that the trials alone do not say; asked at the end.
+        conclusion: What the study came to, as plain data for ``study.json``, asked at the end: the arms' ``winners``,
+            None for an arm without one, and ``notes``, what a reader must know that the trials alone do not say.
     """
 
     dealer: Dealer
     scheduler: ArmScheduler
     progress: Progress
     out_of_time: Callable[[], bool]
-    winners: Callable[[], dict[str, dict[str, Any] | None]]
-    notes: Callable[[], list[str]]
+    conclusion: Callable[[], dict[str, Any]]
 
 
 def conduct_search(
-    study: Study, options: Options, ledger: Ledger, *, slots: int, started: float, recalled: Results
+    study: Study,
+    options: Options,
+    ledger: Ledger,
+    *,
+    looks: Sequence[Look],
+    slots: int,
+    started: float,
+    recalled: Results,
 ) -> Conduct:
-    """Search each arm with Optuna under ASHA, then confirm the winners on fresh seeds.
+    """Search each arm with Optuna under ASHA, then confirm the winners on fresh seeds; so again for every further look.
 
     Args:
         study: The question, flags applied.
         options: The flags.
         ledger: Where requests and results are kept.
+        looks: The confirmations, from :func:`study.looks.plan_looks`.
         slots: Trials that can run at once.
         started: When the command was typed, on ``time.monotonic``.
         recalled: Results on record, if the study is resumed; the trials of the search are in Optuna's journal too.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     plan = stopping_rule(study, options)
-    budget = TimeBudget(options.time_budget, study, ledger, seeds=study.seeds, slots=slots, started=started)
+    num_seeds = sum(len(look.seeds) for look in looks)
+    budget = TimeBudget(options.time_budget, study, ledger, seeds=num_seeds, slots=slots, started=started)
     storage = open_journal(options.folder / JOURNAL_FILE)
     searches = build_searches(
-        study, storage, options.name, mode=options.mode, sampler=options.search, trials=study.trials, seed=options.seed
+        study,
+        storage,
+        options.name,
+        mode=options.mode,
+        sampler=options.search,
+        trials=looks[0].trials,
+        seed=options.seed,
     )
+    per_search = len(study.arms) if options.mode == JOINT else 1
+    added = [per_search * (later.trials - look.trials) for look, later in pairwise(looks)]
+    planned = {search.label: search.trials + sum(added) for search in searches}
     arms = {arm.fixed.get(study.factor): arm.name for arm in study.arms}
+    confirmed: list[dict[str, Any]] = []
 
-    def confirmation() -> Iterator[Request]:
+    def confirmation(look: Look) -> Iterator[Request]:
         winners = find_winners(study, ledger)
-        for line in winner_lines(winners):
+        confirmed.append(_describe_winners(winners))
+        for line in winner_lines(winners) if look is looks[-1] else ():  # those of earlier looks have been told
             progress.say(line)
-        seeds = confirm_seeds(options.seed, study.seeds)
-        return plan_confirmation(study, winners, seeds, budget.confirm_round_fits)
+        return plan_confirmation(study, winners, look.seeds, budget.confirm_round_fits)
 
     searcher = StudySearcher(
         searches,
         ledger,
         recalled=recalled,
         arm_of=lambda label, config: label if options.mode == "arms" else arms[config[study.factor]],
-        plan_confirmation=confirmation,
+        plan_confirmation=partial(confirmation, looks[0]),
+        extensions=[(more, partial(confirmation, look)) for more, look in zip(added, looks[1:], strict=True)],
         may_start_round=budget.search_round_fits,
         max_concurrent=options.max_concurrent,
         max_failures=options.max_failures,
@@ -99,22 +121,26 @@ def conduct_search(
     progress = Progress(
         study,
         ledger,
-        seconds_left=lambda: budget.seconds_left(sum(search.trials for search in searches)),
-        budgets={search.label: search.trials for search in searches},
+        seconds_left=lambda: budget.seconds_left(sum(planned.values())),
+        budgets=planned,
+        num_seeds=num_seeds,
         quiet=options.quiet,
     )
 
-    def notes() -> list[str]:
-        searched = {search.label: (search.asked, search.trials) for search in searches}
-        return search_notes(study, ledger, searched)
+    def conclusion() -> dict[str, Any]:
+        searched = {search.label: (search.asked, planned[search.label]) for search in searches}
+        return {
+            **describe_looks(looks, confirmed),
+            "winners": _describe_winners(find_winners(study, ledger)),
+            "notes": search_notes(study, ledger, searched, num_seeds),
+        }
 
     return Conduct(
         dealer=searcher,
         scheduler=scheduler,
         progress=progress,
         out_of_time=lambda: options.time_budget is not None and budget.left <= 0,
-        winners=lambda: {arm: _winner(winner) for arm, winner in find_winners(study, ledger).items()},
-        notes=notes,
+        conclusion=conclusion,
     )
 
 
@@ -194,13 +220,14 @@ def winner_lines(winners: Mapping[str, TrialRecord | None]) -> list[str]:
     return lines
 
 
-def search_notes(study: Study, ledger: Ledger, searched: Mapping[str, tuple[int, int]]) -> list[str]:
+def search_notes(study: Study, ledger: Ledger, searched: Mapping[str, tuple[int, int]], num_seeds: int) -> list[str]:
     """What a reader must know that the trials alone do not say.
 
     Args:
         study: The question.
         ledger: All trials.
         searched: Each search's trials begun and planned.
+        num_seeds: Seeds of all confirmations.
     """
     winners = find_winners(study, ledger)
     notes = [f"Arm {arm} has no winner: none of its trials completed." for arm, w in winners.items() if w is None]
@@ -209,13 +236,15 @@ def search_notes(study: Study, ledger: Ledger, searched: Mapping[str, tuple[int,
         unit = "" if JOINT in searched else " per arm"
         notes.append(f"The search ended after {begun} of {planned} trials{unit}.")
     confirmed = {record.request.number for record in ledger.of_phase(CONFIRM)}
-    if len(confirmed) < study.seeds:
-        notes.append(f"The confirmation ended after {len(confirmed)} of {study.seeds} seeds.")
+    if len(confirmed) < num_seeds:
+        notes.append(f"The confirmation ended after {len(confirmed)} of {num_seeds} seeds.")
     return notes
 
 
-def _winner(record: TrialRecord | None) -> dict[str, Any] | None:
-    if record is None:
-        return None
+def _describe_winners(winners: Mapping[str, TrialRecord | None]) -> dict[str, dict[str, Any] | None]:
+    return {arm: None if winner is None else _winner(winner) for arm, winner in winners.items()}
+
+
+def _winner(record: TrialRecord) -> dict[str, Any]:
     request = record.request
     return {"number": request.number, "val_accuracy": record.val_accuracy, "config": dict(request.config)}

@@ -27,6 +27,7 @@ examples:
   python -m study.launch --space full --dry-run             what would run, and how long it would take
   python -m study.launch --list                             the studies on record
   python -m study.launch --resume NAME                      go on after a crash, a reboot, Ctrl-C
+  python -m study.launch --extend NAME --trials 16          search longer, then confirm on fresh seeds
 
 your own parts, given as package.module:name (imported from the working directory or the environment):
   a loss       f(logits, labels, **params) -> per-example values        --arms my_module:poly
@@ -75,9 +76,15 @@ def build_parser() -> argparse.ArgumentParser:
         help="go on with a study where it was stopped; its flags are on record (or: the same command, with --name)",
     )
     question.add_argument(
-        "--force", action="store_true", help="resume although code or data changed, or another machine may run it"
+        "--extend",
+        metavar="STUDY",
+        nargs="?",
+        const="",
+        help="add `--trials N` to each arm of a finished study, then confirm its winners on fresh seeds: a second look",
     )
-
+    question.add_argument(
+        "--force", action="store_true", help="go on although code or data changed, or another machine may run it"
+    )
     question.add_argument("--list", action="store_true", help="show the studies on record and how far each came")
 
     data = parser.add_argument_group("the data and the model")

@@ -35,10 +35,10 @@ def parse_options(argv: list[str]) -> tuple[Options, Study]:
         InputError: If a flag breaks a rule.
     """
     arguments = build_parser().parse_args(argv)
-    if arguments.resume is not None:
+    if arguments.resume is not None or arguments.extend is not None:
         return _resumed(arguments)
     if arguments.force:
-        raise InputError("`--force` is for a study that is resumed; it needs `--resume NAME`.")
+        raise InputError("`--force` is for a study that is resumed; it needs `--resume NAME` or `--extend NAME`.")
     if arguments.space is None:
         raise InputError("The following arguments are required: --space")
     space = load_space(arguments.space)
@@ -90,16 +90,25 @@ def parse_options(argv: list[str]) -> tuple[Options, Study]:
 
 
 def _resumed(arguments: argparse.Namespace) -> tuple[Options, Study]:
-    """The flags of a study on record, from where it is kept now.
+    """The flags of a study on record, which is resumed or extended, from where it is kept now.
 
     Raises:
-        InputError: If it is not on record, cannot be resumed, or was begun with other flags.
+        InputError: If it is not on record, cannot go on, or was begun with other flags.
     """
-    from study.resume import recorded_arguments  # noqa: PLC0415 - reads MLflow
+    from study.looks import check_extendable  # noqa: PLC0415 - reads MLflow, as the next
+    from study.resume import recorded_arguments  # noqa: PLC0415
 
-    name = arguments.resume or arguments.name
+    flag = "--resume" if arguments.extend is None else "--extend"
+    if arguments.resume is not None and arguments.extend is not None:
+        raise InputError("`--resume` goes on with a study, `--extend` adds to one that is finished; give one of them.")
+    name = arguments.resume or arguments.extend or arguments.name
     if name is None:
-        raise InputError("`--resume` needs the name of a study: `--resume NAME`.")
+        raise InputError(f"`{flag}` needs the name of a study: `{flag} NAME`.")
+    extend = None
+    if arguments.extend is not None:
+        extend, arguments.trials = arguments.trials, None
+        if extend is None:
+            raise InputError("`--extend` needs the number of trials to add to each arm: `--trials N`.")
     uri = resolve_tracking_uri(arguments.tracking_uri)
     recorded = recorded_arguments(name, tracking_uri=uri)
     _check_flags(arguments, recorded, name)
@@ -117,8 +126,12 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Options, Study]:
         "quiet": arguments.quiet,
         "force": arguments.force,
         "resume": True,
+        "extend": extend,
     }
-    return replace(options, **now), space
+    options = replace(options, **now)
+    if extend is not None:
+        check_extendable(space, options)
+    return options, space
 
 
 def _check_flags(arguments: argparse.Namespace, recorded: Sequence[str], name: str) -> None:
@@ -127,7 +140,7 @@ def _check_flags(arguments: argparse.Namespace, recorded: Sequence[str], name: s
     Raises:
         InputError: If one contradicts the record.
     """
-    free = {"resume", "name", "tracking_uri", "storage_path", "max_concurrent", "data_dir", "address"}
+    free = {"resume", "extend", "name", "tracking_uri", "storage_path", "max_concurrent", "data_dir", "address"}
     free |= {"max_failures", "hang_timeout", "quiet", "force"}
     parser = build_parser()
     known = vars(parser.parse_args(recorded))

@@ -71,6 +71,7 @@ class Options:
     dry_run: bool = False
     resume: bool = False
     force: bool = False
+    extend: int | None = None
     arguments: tuple[str, ...] = ()
     quiet: bool = False
 
@@ -82,6 +83,7 @@ class Options:
             )
         counts = (
             ("trials", self.trials, 1),
+            ("trials", self.extend, 1),
             ("seeds", self.seeds, 1),
             ("max-concurrent", self.max_concurrent, 1),
             ("max-failures", self.max_failures, 0),

@@ -18,6 +18,7 @@ from study.cluster import LOG_FILE
 from study.conduct import Conduct, conduct_search, describe_rungs, stopping_rule
 from study.confirm import CHECKPOINTS, checkpoint_path
 from study.ledger import FAILED, INTERRUPTED, Ledger
+from study.looks import FINISHED, describe_looks, plan_looks, recorded_winners
 from study.options import Options
 from study.process import this_process
 from study.protocol import constraints_sha256, describe_study
@@ -31,7 +32,6 @@ from trainables.config import Scalar
 from trainables.data import Dataset
 from trainables.trainable import ClassifierTrainable
 
-FINISHED = "finished"
 #: Of ``study.json``: what says how and with what a study was begun.
 BEGUN = ("command", "arguments", "git_commit", "git_dirty", "versions", "code_sha256")
 
@@ -46,14 +46,16 @@ class Store:
 
 @dataclass
 class Outcome:
-    """How the trials of a study ended; ``undelivered`` writes are not in MLflow yet."""
+    """How the trials of a study ended; ``conclusion`` is what ``study.json`` says of it.
+
+    ``undelivered`` writes are not in MLflow yet.
+    """
 
     ledger: Ledger
     interrupted: bool
     first_error: str
     record: MlflowRecord
-    winners: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    conclusion: Mapping[str, Any] = field(default_factory=dict)
     undelivered: int = 0
 
     @property
@@ -97,14 +99,18 @@ def run_trials(
         recalled: What is on record of the study, if it is resumed.
     """
     client = store.client
-    protocol = describe_study(study, options, dataset, describe_rungs(stopping_rule(study, options)))
+    looks = plan_looks(study, options, recalled.protocol if recalled else {})
+    protocol = describe_study(study, options, dataset, looks, describe_rungs(stopping_rule(study, options)))
     # The study's run comes before its journal: killed in between, it can be resumed; the other way round it could not.
     if recalled is None:
         parent = start_study_run(client, store.experiment_id, options.name, _study_tags(options, protocol), protocol)
     else:
-        parent = recalled.reopen(client)
         # What was true when it began stays so: a resumed study is the one that was begun.
         protocol |= {key: recalled.protocol[key] for key in BEGUN if key in recalled.protocol}
+        if options.extend is not None:  # once on record, a study that is killed goes on with its extension
+            extended = describe_looks(looks, recorded_winners(recalled.protocol))
+            client.log_dict(recalled.run_id, {**recalled.protocol, **extended}, "study.json")
+        parent = recalled.reopen(client)
     ledger = Ledger()
     results = recalled.results if recalled else {}
     if isinstance(study, Reported):
@@ -112,7 +118,7 @@ def run_trials(
     else:
         # What it has used of its time before counts.
         begun = started - (recalled.seconds / slots if recalled else 0.0)
-        conduct = conduct_search(study, options, ledger, slots=slots, started=begun, recalled=results)
+        conduct = conduct_search(study, options, ledger, looks=looks, slots=slots, started=begun, recalled=results)
     _clear_away(options, conduct)
     record = MlflowRecord(
         client,
@@ -129,7 +135,7 @@ def run_trials(
         outcome = _tune(conduct, options, dataset, record, ledger)
         state = _state(outcome)
         forced = [f"Resumed by force: {objection}" for objection in (recalled.forced if recalled else ())]
-        protocol |= {"winners": dict(outcome.winners), "notes": [*outcome.notes, *forced]}
+        protocol |= {**outcome.conclusion, "notes": [*outcome.conclusion["notes"], *forced]}
     except KeyboardInterrupt:
         state = INTERRUPTED
         raise
@@ -228,8 +234,7 @@ def _tune(conduct: Conduct, options: Options, dataset: Dataset, record: MlflowRe
         interrupted=not conduct.dealer.exhausted and not conduct.out_of_time(),
         first_error=errors[0] if errors else "",
         record=record,
-        winners=conduct.winners(),
-        notes=conduct.notes(),
+        conclusion=conduct.conclusion(),
     )
 
 

@@ -30,6 +30,7 @@ class Progress(Callback):  # type: ignore[misc]
         seconds_left: The estimate of the time left, None while there is nothing to estimate from.
         budgets: Trials of each search, by arm; one search over all arms has a name of its own.
         totals: Trials of each stage; by default the searches' and one confirm trial per arm, control and seed.
+        num_seeds: Of all confirmations, for the default of ``totals``; one confirmation's by default.
         quiet: Show nothing.
         stream: Where to write; standard error, since standard output is for the answer.
     """
@@ -42,13 +43,14 @@ class Progress(Callback):  # type: ignore[misc]
         seconds_left: Callable[[], float | None],
         budgets: Mapping[str, int],
         totals: Mapping[str, int] | None = None,
+        num_seeds: int | None = None,
         quiet: bool = False,
         stream: TextIO | None = None,
     ) -> None:
         super().__init__()
         self._study, self._ledger, self._budgets = study, ledger, budgets
         arms = len(study.arms) + len(study.controls)
-        self._totals = totals or {SEARCH: sum(budgets.values()), CONFIRM: arms * study.seeds}
+        self._totals = totals or {SEARCH: sum(budgets.values()), CONFIRM: arms * (num_seeds or study.seeds)}
         self._seconds_left = seconds_left
         self._quiet = quiet
         self._console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)

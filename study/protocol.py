@@ -24,7 +24,8 @@ from search_spaces.reported import (
     pick,
     scale_epochs,
 )
-from study.confirm import confirm_seeds, search_seeds
+from study.confirm import search_seeds
+from study.looks import Look, describe_looks
 from study.options import DEFAULT_PRECISION, DEFAULT_SCHEDULE, Options
 from trainables.config import InputError, Scalar
 from trainables.data import LOCATIONS, Dataset, split_indices
@@ -103,7 +104,9 @@ def delta_points(options: Options) -> float:
     return options.delta if options.delta is not None else DELTAS.get(options.dataset, DEFAULT_DELTA)
 
 
-def describe_study(study: Study, options: Options, dataset: Dataset, rungs: Mapping[str, Any]) -> dict[str, Any]:
+def describe_study(
+    study: Study, options: Options, dataset: Dataset, looks: Sequence[Look], rungs: Mapping[str, Any]
+) -> dict[str, Any]:
     """The content of ``study.json``: all that a report needs beside the trials."""
     train, val = split_indices(dataset.train_labels, seed=options.seed)
     commit, dirty = git_state()
@@ -119,8 +122,7 @@ def describe_study(study: Study, options: Options, dataset: Dataset, rungs: Mapp
         "controls": dict(study.controls),
         "delta": delta_points(options),
         "seed": options.seed,
-        "confirm_seeds": confirm_seeds(options.seed, study.seeds),
-        "trials_per_arm": study.trials,
+        **describe_looks(looks),
         "dataset": {
             "name": options.dataset_label,
             "num_train": len(train),
@@ -160,6 +162,7 @@ def _describe_report(study: Reported, options: Options) -> dict[str, Any]:
         "learning_rates": list(LEARNING_RATES),
         "search_seeds": search_seeds(options.seed),
         "trials_per_arm": len(LEARNING_RATES) * SEARCH_SEEDS,
+        "looks": [],
         "search": "grid",
         "stopping": "none",
     }

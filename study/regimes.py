@@ -133,8 +133,10 @@ def conduct_regimes(study: Reported, options: Options, ledger: Ledger, *, slots:
         scheduler=ArmScheduler(ledger, None, lambda _phase: False),
         progress=progress,
         out_of_time=lambda: False,
-        winners=lambda: _winners(study, best_rates(study, ledger)) if FAIR in regimes else {},
-        notes=lambda: _notes(study, ledger, regimes, planned_trials(study, regimes)),
+        conclusion=lambda: {
+            "winners": _winners(study, best_rates(study, ledger)) if FAIR in regimes else {},
+            "notes": _notes(study, ledger, regimes, planned_trials(study, regimes)),
+        },
     )
 
 

@@ -6,6 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import optuna
@@ -13,7 +14,7 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState
 
 from search_spaces.arms import Arm, Categorical, Distribution, Float, Study, joint
-from study.dealing import Dealer
+from study.dealing import Dealer, Stage
 from study.ledger import COMPLETED, DIVERGED, FAILED, SEARCH, Ledger, Request, TrialRecord
 from trainables.config import Scalar, TrialConfig
 
@@ -49,7 +50,7 @@ class ArmSearch:
         storage: Optuna storage that all arms share, so that optuna-dashboard compares them.
         study_name: The study's name, a prefix of the Optuna study's.
         sampler: ``tpe``, ``random`` or ``grid``.
-        trials: How many to propose; a grid proposes all its points.
+        trials: How many to propose, as long as nobody raises it; a grid proposes all its points.
         seed: The study's seed.
         fixed: Keys added to every configuration (the search's seed).
     """
@@ -174,6 +175,7 @@ class StudySearcher(Dealer):
         recalled: Results on record, if the study is resumed: of trials that are not dealt again.
         arm_of: The arm that a configuration, proposed under a label, belongs to.
         plan_confirmation: Called once after the search; yields the requests of the confirmation, lazily.
+        extensions: Of a finished study: the trials that each search gets beside, and the confirmation after them.
         may_start_round: Asked before each round (one trial per arm); False ends the search.
         max_concurrent: Trials at once at most; None for as many as resources allow.
         max_failures: How often a trial that failed is tried again.
@@ -195,8 +197,11 @@ class StudySearcher(Dealer):
         max_concurrent: int | None,
         max_failures: int = 0,
         to_config: Callable[[Request], dict[str, Any]],
+        extensions: Sequence[tuple[int, Stage]] = (),
     ) -> None:
-        stages = (self._deal_search, plan_confirmation)
+        stages: list[Stage] = [self._deal_search, plan_confirmation]
+        for added, confirmation in extensions:
+            stages += [partial(self._deal_search, added), confirmation]
         self._searches = {search.label: search for search in searches}
         self._arm_of = arm_of
         # Optuna hears of an end first: what it has not heard of has not ended; what MLflow has not, it must be told.
@@ -240,8 +245,14 @@ class StudySearcher(Dealer):
         ]
         return [(request, asked) for _, _, request, asked in sorted(dealt, key=lambda item: item[:2])]
 
-    def _deal_search(self) -> Iterator[Request]:
-        yield from [request for request, _ in self.recorded()]
+    def _deal_search(self, added: int | None = None) -> Iterator[Request]:
+        dealt = {label: 0 if added is None else search.trials for label, search in self._searches.items()}
+        for search in self._searches.values():
+            search.trials += added or 0
+        for request, asked in self.recorded():
+            search = self._searches[str(request.group)]
+            if dealt[search.label] <= asked.number < search.trials:  # the others belong to another stage
+                yield request
         first = next(iter(self._searches.values()))
         while True:
             search = min(self._searches.values(), key=lambda search: search.asked / search.trials)

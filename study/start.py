@@ -79,16 +79,21 @@ def _prepare(study: Study, options: Options) -> tuple[ModuleType, Dataset, Any, 
     recalled = None
     if options.resume:
         recalled = phases.deliver(study, options, _recall(options, dataset))
-        _show([f"{options.name}: going on, on {options.dataset_label}"], options)
+        how = "going on" if options.extend is None else f"{options.extend} more trials per arm, then fresh seeds"
+        _show([f"{options.name}: {how}, on {options.dataset_label}"], options)
     return phases, dataset, phases.open_store(options, recalled), recalled
 
 
 def _recall(options: Options, dataset: Dataset) -> Any:
     from study.conduct import JOURNAL_FILE  # noqa: PLC0415 - optuna, imported while Ray starts
+    from study.listing import state_of  # noqa: PLC0415 - likewise
+    from study.looks import check_finished  # noqa: PLC0415 - likewise
     from study.protocol import code_sha256  # noqa: PLC0415 - mlflow, imported while Ray starts
     from study.resume import objections, recall  # noqa: PLC0415 - likewise
 
     recalled = recall(options.name, tracking_uri=options.tracking_uri)
+    if options.extend is not None:
+        check_finished(options, state_of(recalled.tags))
     # Without a trial on record, it was killed before its journal was made.
     if "report" not in recalled.protocol and recalled.runs and not (options.folder / JOURNAL_FILE).is_file():
         raise InputError(

@@ -10,6 +10,7 @@ from typing import Any
 from analysis.compare import twins_of
 from analysis.findings import Findings, find
 from analysis.load import StudyRecord, load_study
+from analysis.looks import named
 from analysis.verdict import delta_of
 from search_spaces.reported import FAIR, STATED
 from trainables.config import InputError
@@ -254,6 +255,10 @@ def _remarks(studies: Sequence[Compared], regime: str) -> list[str]:
         state = study.findings.record.tags.get("state", "finished")
         if state != "finished":
             remarks.append(f"{study.name} is {state}: it counts with what it has recorded so far.")
+        looks = study.findings.looks
+        if not looks.empty:
+            last = named(int(looks["look"].max()))
+            remarks.append(f"{study.name} was extended: it counts with {last} alone, not corrected for earlier looks.")
         if not study.protocol:
             remarks.append(f"study.json of {study.name} is not on record: its protocol is unknown.")
     return remarks

@@ -1,4 +1,6 @@
 import runpy
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -45,8 +47,6 @@ def write_study():
 @pytest.fixture(scope="session")
 def load(store):
     """``load("truth")`` is the study of that name on record, read once."""
-    from functools import cache
-
     from analysis.load import load_study
 
     return cache(lambda name: load_study(name, tracking_uri=store))
@@ -54,8 +54,53 @@ def load(store):
 
 @pytest.fixture(scope="session")
 def findings_of(load):
-    from functools import cache
-
     from analysis.findings import find
 
     return cache(lambda name: find(load(name)))
+
+
+@pytest.fixture(scope="session")
+def extended_store(tmp_path_factory, truth_class, write_study):
+    """A study that was extended, and each of its looks as a study of its own: the URI of their store.
+
+    At the first look focal is better than the baseline and hinge is not, at the second it is the other way round; l1 is
+    worse at both.
+    """
+    folder = tmp_path_factory.mktemp("extended")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    first, second = tuple(range(1, 11)), tuple(range(11, 21))
+    better = {"focal": first, "hinge": second}
+
+    @dataclass
+    class Extended(truth_class):
+        extended: bool = False
+
+        def score(self, arm, seed):
+            return super().score(arm, seed) + (0.015 if seed in better.get(arm, ()) else 0.0)
+
+        def protocol(self, winners):
+            known = super().protocol(winners)
+            if not self.extended:
+                return known
+            other = {"number": 0, "val_accuracy": 0.8, "config": winners["focal"]["config"] | {"batch_size": 32}}
+            before = {"trials_per_arm": 3, "confirm_seeds": list(first)}
+            last = {"trials_per_arm": 6, "confirm_seeds": list(second), "winners": winners}
+            looks = [before | {"winners": winners | {"focal": other, "l1": None}}, last]
+            return known | {"confirm_seeds": list(second), "looks": looks}
+
+    common = {"effects": {"cross_entropy": 0.0, "focal": 0.0, "hinge": 0.0, "l1": -6.0}, "diverged": (("l1", 3),)}
+    for study in (
+        Extended(name="extended", seeds=(*first, *second), extended=True, **common),
+        Extended(name="only-first", seeds=first, **common),
+        Extended(name="only-second", seeds=second, **common),
+    ):
+        write_study(uri, folder / "artifacts", study)
+    return uri
+
+
+@pytest.fixture(scope="session")
+def findings_of_extended(extended_store):
+    from analysis.findings import find
+    from analysis.load import load_study
+
+    return cache(lambda name: find(load_study(name, tracking_uri=extended_store)))

@@ -11,6 +11,8 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {
         "tests/study/test_launch.py: contradicts the record",
     ),
     "does not hold its flags": ("needs a study of an older version on record", ""),
+    "cannot be extended: {}.": ("needs a study that was begun", "tests/study/test_looks.py: cannot be extended"),
+    "is not finished ({}); go on with it": ("needs a study that was begun", "tests/study/test_looks.py: go on with it"),
     "is running already, as process": ("needs a study that runs", "tests/study/test_resume.py: is running already"),
     "study/preflight.py: is running already in": (
         "needs a study that runs",

@@ -125,7 +125,12 @@ RULES = [
     Rule(
         "The following arguments are required: --space", typed(anything.map(lambda name: (f"--name={name}",)), first=())
     ),
-    Rule("`--resume` needs the name of a study", typed(st.just(("--resume",)), first=())),
+    Rule("`{}` needs the name of a study: `{} NAME`.", typed(st.just(("--resume",)), first=())),
+    Rule("`--extend` needs the number of trials", typed(words.map(lambda name: (f"--extend={name}",)), first=())),
+    Rule(
+        "`--resume` goes on with a study, `--extend` adds",
+        typed(words.map(lambda name: (f"--extend={name}", "--resume")), first=()),
+    ),
     Rule(
         "`--list` shows the studies on record; leave out",
         typed(words.map(lambda name: ("--list", f"--name={name}")), first=()),

@@ -40,18 +40,19 @@ class Chaos:
     landed: Counter = field(default_factory=Counter)
     lives: int = 0
 
-    def begin(self):
-        """The command: to begin with, and once the study is on record, to go on."""
+    def begin(self, arguments=()):
+        """The command: if none is given, to begin with, and once the study is on record, to go on."""
         self.lives += 1
-        # A folder without a record is of a start that was killed before anything was recorded.
-        begun = phase_of(self.folder) is not None
-        arguments = ("--resume", "s") if begun else (*self.arguments, "--name", "s")
+        if not arguments:
+            # A folder without a record is of a start that was killed before anything was recorded.
+            begun = phase_of(self.folder) is not None
+            arguments = ("--resume", "s") if begun else (*self.arguments, "--name", "s")
         with (self.folder / f"life-{self.lives}.log").open("w") as log:
             return subprocess.Popen(**command(self.folder, *arguments), stdout=log, stderr=log, start_new_session=True)
 
-    def live(self, kills=()):
+    def live(self, kills=(), arguments=()):
         """One life, ended by the first kill of its driver; the exit code. Kills that are not reached are left out."""
-        process, kills = self.begin(), list(kills)
+        process, kills = self.begin(arguments), list(kills)
         end = time.monotonic() + LONGEST_LIFE
         try:
             while process.poll() is None:

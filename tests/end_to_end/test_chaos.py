@@ -23,12 +23,17 @@ LONG_PLAN = (*PLAN, (WORKER, CONFIRM), (NODE, SEARCH), (DRIVER, SEARCH), (NODE, 
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """The same study, left alone."""
+def left_alone(tmp_path_factory):
+    """The same study, left alone, and what its trials came to."""
     chaos = Chaos(tmp_path_factory.mktemp("undisturbed"), STUDY)
     assert chaos.live() == 0, chaos.said()
     whole_record.check(chaos.folder)
-    return whole_record.outcomes(chaos.folder)
+    return chaos, whole_record.outcomes(chaos.folder)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(left_alone):
+    return left_alone[1]
 
 
 def test_a_study_that_is_killed_again_and_again_has_the_record_of_one_that_is_not(tmp_path, undisturbed):
@@ -95,3 +100,21 @@ def test_a_study_that_runs_is_not_run_a_second_time(tmp_path):
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
     process.wait(120)
+
+
+def test_a_finished_study_is_extended_although_the_extension_is_killed(left_alone):
+    chaos, before = left_alone
+    kill = random_kill(random.Random(SEED), DRIVER, CONFIRM)  # its first confirmation is on record: it is there at once
+    assert chaos.live([kill], ("--extend", "s", "--trials", "2")) == -signal.SIGKILL, chaos.said()
+    again = Chaos(chaos.folder, STUDY, lives=10)
+    assert again.live(arguments=("--extend", "s", "--trials", "2")) == 2
+    assert "is not finished (killed); go on with it: python -m study.launch --resume s" in again.said()
+    assert chaos.live() == 0, chaos.said()
+    assert "This is the second look" in " ".join(chaos.said().split())
+    whole_record.check(chaos.folder)
+    after = whole_record.outcomes(chaos.folder)
+    assert {key: after[key] for key in before} == before
+    added = sorted(key.split("/", 1)[1] for key in after if key not in before)
+    phases = ["search/4", "search/5", *(f"confirm/{seed}" for seed in range(5, 9))]
+    controls = [f"control/{seed}" for seed in range(5, 9)]
+    assert added == sorted([*(phases * 3), *controls])

@@ -11,6 +11,13 @@ from study import cluster
 from study.process import is_alive, is_dead, this_process
 
 
+@pytest.fixture
+def restored_ctrl_c():
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_only_folders_of_dead_processes_are_taken_away(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     owners = {"dead": f"{socket.gethostname()} 1 never", "alive": this_process(), "elsewhere": "elsewhere 1 2"}
@@ -36,7 +43,9 @@ def test_a_process_is_told_from_another_that_has_its_number():
         assert not is_alive(unknown)
 
 
-def test_sigterm_interrupts_and_is_what_it_was_afterwards():
+@pytest.mark.parametrize("on_ctrl_c", [signal.default_int_handler, signal.SIG_IGN])  # ignored in a script's background
+def test_sigterm_interrupts_and_is_what_it_was_afterwards(on_ctrl_c, restored_ctrl_c):
+    signal.signal(signal.SIGINT, on_ctrl_c)
     before = signal.getsignal(signal.SIGTERM)
 
     def be_terminated():

@@ -25,7 +25,7 @@ def a_ledger(*, seeds=STUDY.seeds, without=(), records=()):
 
 
 def test_study_that_ran_to_its_end_has_nothing_to_note():
-    assert search_notes(STUDY, a_ledger(), FULL_SEARCH) == []
+    assert search_notes(STUDY, a_ledger(), FULL_SEARCH, STUDY.seeds) == []
 
 
 @pytest.mark.parametrize(
@@ -37,18 +37,18 @@ def test_study_that_ran_to_its_end_has_nothing_to_note():
     ],
 )
 def test_search_that_ended_early_is_noted_with_its_own_budget(searched, note):
-    assert search_notes(STUDY, a_ledger(), searched) == [note]
+    assert search_notes(STUDY, a_ledger(), searched, STUDY.seeds) == [note]
 
 
 @pytest.mark.parametrize(
     "searched", [{"cross_entropy": (2, 2), "kl_div": (8, 8), "focal": (6, 6)}, {"joint": (12, 12)}]
 )
 def test_grid_or_joint_search_that_ran_to_its_end_is_not_called_short(searched):
-    assert search_notes(STUDY, a_ledger(), searched) == []
+    assert search_notes(STUDY, a_ledger(), searched, STUDY.seeds) == []
 
 
 def test_missing_winners_and_missing_seeds_are_noted():
-    assert search_notes(STUDY, a_ledger(without=("focal",), seeds=2), FULL_SEARCH) == [
+    assert search_notes(STUDY, a_ledger(without=("focal",), seeds=2), FULL_SEARCH, STUDY.seeds) == [
         "Arm focal has no winner: none of its trials completed.",
         f"The confirmation ended after 2 of {STUDY.seeds} seeds.",
     ]

@@ -28,7 +28,7 @@ FLAGS = {
     "--time-budget", "--mode", "--search", "--stopping", "--max-concurrent", "--cpus-per-trial",
     "--gpus-per-trial", "--device", "--address", "--storage-path", "--tracking-uri", "--experiment-name",
     "--dry-run", "--quiet", "--regime", "--epochs-scale", "--resume", "--force",
-    "--max-failures", "--hang-timeout", "--list",
+    "--max-failures", "--hang-timeout", "--list", "--extend",
 }  # fmt: skip
 OWN_PARTS = """
 import numpy as np
@@ -339,6 +339,7 @@ def test_flags_reach_the_options(working_directory):
         "force": False,
         "max_failures": 2,
         "hang_timeout": 1800,
+        "extend": None,
     }
 
 
@@ -388,7 +389,16 @@ def test_a_study_of_two_classes_knows_its_look_alikes(working_directory, dataset
         ("--space loss_by_depth --regime honest", "invalid choice: 'honest'"),
         ("--list --space smoke", "`--list` shows the studies on record; leave out `--space`."),
         ("--resume", "`--resume` needs the name of a study: `--resume NAME`."),
-        ("--space smoke --force", "`--force` is for a study that is resumed; it needs `--resume NAME`."),
+        ("--extend --trials 3", "`--extend` needs the name of a study: `--extend NAME`."),
+        ("--extend s", "`--extend` needs the number of trials to add to each arm: `--trials N`."),
+        (
+            "--extend s --resume s --trials 3",
+            "`--resume` goes on with a study, `--extend` adds to one that is finished; give one of them.",
+        ),
+        (
+            "--space smoke --force",
+            "`--force` is for a study that is resumed; it needs `--resume NAME` or `--extend NAME`.",
+        ),
         ("--space smoke --max-failures -1", "`--max-failures` must be >= 0; got -1."),
         ("--space smoke --hang-timeout soon", "`--hang-timeout` must be a time such as 90s, 30m or 1h30m; got 'soon'."),
         ("--name s", "The following arguments are required: --space"),
@@ -439,6 +449,24 @@ def test_a_study_is_resumed_with_its_flags_from_where_it_is_kept_now(on_record, 
     )
 
 
+@pytest.mark.parametrize("line", ["--extend s --trials 5", "--space smoke --name s --extend --trials 5"])
+def test_a_study_is_extended_with_its_flags_by_trials_that_are_no_flag_of_its_record(on_record, line):
+    options, _ = parse_options(line.split())
+    assert (options.name, options.trials, options.extend, options.resume) == ("s", 3, 5, True)
+    assert options.arguments == tuple(RECORDED)
+    assert parse_options(["--resume", "s"])[0].extend is None
+
+
+def test_a_study_that_has_no_room_for_more_is_not_extended(on_record, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "study.resume.recorded_arguments", lambda _name, *, tracking_uri: [*RECORDED, "--time-budget=9s"]
+    )
+    assert main(["--extend", "s", "--trials", "2"]) == 2
+    assert capsys.readouterr().err == (
+        "study.launch: The study 's' cannot be extended: it was given a time, which is spent.\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -449,6 +477,8 @@ def test_a_study_is_resumed_with_its_flags_from_where_it_is_kept_now(on_record, 
             "`--space full` contradicts the record: the study 's' was begun with `--space smoke`.",
         ),
         ("--resume s --augment", "`--augment` contradicts the record: the study 's' was begun without it."),
+        ("--extend s --trials 4 --seeds 4", "`--seeds 4` contradicts the record: the study 's' was begun without it."),
+        ("--extend s --trials 0", "`--trials` must be >= 1; got 0."),
     ],
 )
 def test_flags_that_contradict_the_record_are_refused(on_record, line, says, capsys):

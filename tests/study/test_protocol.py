@@ -8,6 +8,7 @@ import pytest
 
 from search_spaces.arms import Arm, Categorical, Parameter, Study, with_fixed
 from search_spaces.full import STUDY as FULL
+from study.looks import plan_looks
 from study.options import Options
 from study.protocol import constraints_sha256, delta_points, describe_study, git_state, resolve_study, versions
 from study.schedule import schedule_of
@@ -30,6 +31,7 @@ STUDY_JSON = {
     "seed",
     "confirm_seeds",
     "trials_per_arm",
+    "looks",
     "dataset",
     "search",
     "stopping",
@@ -188,11 +190,16 @@ def test_smallest_difference_of_the_flag_wins():
     assert delta_points(an_options(dataset="mnist", delta=3.0)) == 3.0
 
 
+def describe(options, dataset):
+    study = resolve_study(FULL, options)
+    return describe_study(study, options, dataset, plan_looks(study, options, {}), RUNGS)
+
+
 @pytest.fixture(scope="module")
 def described():
     options = an_options(dataset="digits", train_size=600, seed=5, seeds=4, trials=2, arms=("focal", "l1"), delta=0.7)
     dataset = load_dataset("digits", train_size=600, seed=5)
-    return describe_study(resolve_study(FULL, options), options, dataset, RUNGS), dataset
+    return describe(options, dataset), dataset
 
 
 def test_description_has_every_key_and_survives_json(described):
@@ -214,6 +221,7 @@ def test_description_says_what_was_asked_for(described):
         "seed": 5,
     }
     assert (protocol["trials_per_arm"], protocol["confirm_seeds"]) == (2, [6, 7, 8, 9])
+    assert protocol["looks"] == [{"trials_per_arm": 2, "confirm_seeds": [6, 7, 8, 9], "winners": {}}]
     assert {key: protocol[key] for key in RUNGS} == RUNGS
     assert [arm["name"] for arm in protocol["arms"]] == ["focal", "l1"]
     assert protocol["arms"][0]["parameters"][0] == {
@@ -244,7 +252,7 @@ def test_description_finds_a_users_own_data_from_any_folder(prefix, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     options = an_options(dataset=f"{prefix}:mine", classes=(0, 6), train_size=600)
     dataset = load_dataset("digits", train_size=600)
-    described = describe_study(resolve_study(FULL, options), options, dataset, RUNGS)["dataset"]["source"]
+    described = describe(options, dataset)["dataset"]["source"]
     assert described == {"name": f"{prefix}:{tmp_path / 'mine'}", "classes": [0, 6], "train_size": 600}
 
 

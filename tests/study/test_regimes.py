@@ -151,8 +151,9 @@ def test_trials_and_epochs_are_planned_as_they_are_dealt(regime, tmp_path):
     regimes = regimes_of(options)
     assert Counter(record.request.stage for record in ledger.records.values()) == planned_trials(SMALL, regimes)
     assert sum(record.epoch for record in ledger.records.values()) == sum(planned_epochs(SMALL, regimes).values())
-    assert conduct.notes() == []
-    assert set(conduct.winners()) == (set() if regime == "stated" else {"tanh-focal", "tanh-cross_entropy"})
+    conclusion = conduct.conclusion()
+    assert conclusion["notes"] == []
+    assert set(conclusion["winners"]) == (set() if regime == "stated" else {"tanh-focal", "tanh-cross_entropy"})
 
 
 def test_only_stated_trials_watch_the_test_split(tmp_path):
@@ -173,7 +174,7 @@ def test_a_stage_that_ended_early_is_noted(tmp_path):
     conduct = conduct_regimes(SMALL, options, ledger, slots=2, recalled={})
     conduct.dealer.suggest("1")
     conduct.dealer.finish()
-    assert conduct.notes() == ["The stated confirm stage ended after 0 of 30 trials."]
+    assert conduct.conclusion()["notes"] == ["The stated confirm stage ended after 0 of 30 trials."]
 
 
 def test_time_left_follows_from_what_epochs_have_taken():

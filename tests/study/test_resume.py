@@ -3,6 +3,7 @@
 import itertools
 import os
 import random
+import shutil
 import socket
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from ray.tune.search import Searcher
 from search_spaces.smoke import STUDY as SMOKE
 from study.conduct import JOURNAL_FILE, conduct_search, open_journal
 from study.ledger import COMPLETED, DIVERGED, PRUNED, SEARCH, Ledger
+from study.looks import plan_looks
 from study.options import Options
 from study.process import this_process
 from study.protocol import resolve_study
@@ -42,8 +44,10 @@ def train(request, epoch):
     return values | {"diverged": float(diverged), "trial_seconds": 0.1, "schedule_percent": percent, "rows": []}
 
 
-def live(folder, record, **changes):
+def live(folder, record, protocol=None, **changes):
     """One life of the driver, Tune's part played around it; ``record`` is what MLflow holds of ended trials.
+
+    ``protocol`` is the ``study.json`` that it finds.
 
     Returns:
         Everything that the study came to: what each trial was, how far it came and how it ended.
@@ -52,7 +56,8 @@ def live(folder, record, **changes):
     options.folder.mkdir(parents=True, exist_ok=True)
     ledger = Ledger()
     study = resolve_study(SMOKE, options)
-    conduct = conduct_search(study, options, ledger, slots=1, started=0.0, recalled=dict(record))
+    looks = plan_looks(study, options, protocol or {})
+    conduct = conduct_search(study, options, ledger, looks=looks, slots=1, started=0.0, recalled=dict(record))
     for number in itertools.count():
         trial_id = f"{random.random()}-{number}"  # of Ray's, and of no use to the next life
         request = conduct.dealer.suggest(trial_id)
@@ -73,46 +78,64 @@ def live(folder, record, **changes):
         record[request["key"]] = {**result, "epoch": ended.epoch, "stop_reason": ended.stop_reason}
     return {
         key: (dict(r.request.config), r.epoch, r.val_accuracy, r.stop_reason) for key, r in ledger.records.items()
-    }, conduct.winners()
+    }, conduct.conclusion()
+
+
+class Plan(dict):
+    """Kills at a write of the ledger, counted from zero: before it, after it, or with half of it on the disk.
+
+    The ledger is Optuna's journal and the ends of trials in MLflow, which is all there is of a confirmation.
+    """
+
+    def write(self, do, tear=lambda: None):
+        if self["count"] == self["at"] and self["how"] != "after":
+            if self["how"] == "torn":
+                tear()
+            raise KilledError
+        do()
+        if self["count"] == self["at"]:
+            raise KilledError
+        self["count"] += 1
+
+
+class Ends(dict):
+    """The ends that MLflow holds; to note one is a write that a kill can hit."""
+
+    def __init__(self, plan, known=()):
+        super().__init__(known)
+        self._plan = plan
+
+    def __setitem__(self, key, result):
+        self._plan.write(lambda: super(Ends, self).__setitem__(key, result))
 
 
 @pytest.fixture
 def killed(monkeypatch):
-    """Kills at a write of the journal, counted from zero: before it, after it, or with half of it on the disk."""
     append = JournalFileBackend.append_logs
-    plan = {"at": None, "how": "before", "count": 0}
+    plan = Plan(at=None, how="before", count=0)
 
     def append_and_die(self, logs):
-        if plan["count"] == plan["at"] and plan["how"] != "after":
-            if plan["how"] == "torn":
-                path = Path(self._file_path)
-                path.write_bytes(path.read_bytes() + b'{"op_code":4,"worker_id"')
-                path.with_name(path.name + ".lock").symlink_to(path)
-            raise KilledError
-        append(self, logs)
-        if plan["count"] == plan["at"]:
-            raise KilledError
-        plan["count"] += 1
+        def tear():
+            path = Path(self._file_path)
+            path.write_bytes(path.read_bytes() + b'{"op_code":4,"worker_id"')
+            path.with_name(path.name + ".lock").symlink_to(path)
+
+        plan.write(lambda: append(self, logs), tear)
 
     monkeypatch.setattr(JournalFileBackend, "append_logs", append_and_die)
     return plan
 
 
-def whole(folder):
-    """An uninterrupted study, and how often it wrote to its journal."""
-    return live(folder, {})
-
-
-def test_a_study_killed_at_any_write_of_its_journal_ends_as_an_uninterrupted_one(tmp_path, killed):
-    expected, winners = whole(tmp_path / "whole")
+def test_a_study_killed_at_any_write_of_its_ledger_ends_as_an_uninterrupted_one(tmp_path, killed):
+    expected, winners = live(tmp_path / "whole", Ends(killed))
     reasons = [reason for _, _, _, reason in expected.values()]
     assert {COMPLETED, PRUNED} <= set(reasons)
     writes = killed["count"]
-    assert writes > 60
+    assert writes > 60 + len(expected)
     for at in range(writes):
         how = ("before", "after", "torn")[at % 3]
         killed.update(at=at, how=how, count=0)
-        folder, record = tmp_path / f"{at}", {}
+        folder, record = tmp_path / f"{at}", Ends(killed)
         with pytest.raises(KilledError):
             live(folder, record)
         if at % 2 and record:  # the last end had not reached MLflow
@@ -124,9 +147,9 @@ def test_a_study_killed_at_any_write_of_its_journal_ends_as_an_uninterrupted_one
 
 
 def test_a_study_killed_again_and_again_ends_as_an_uninterrupted_one(tmp_path, killed):
-    expected, _ = whole(tmp_path / "whole")
+    expected, _ = live(tmp_path / "whole", {})
     generator = random.Random(0)
-    record, lives = {}, 0
+    record, lives = Ends(killed), 0
     while True:
         killed.update(at=generator.randrange(1, 12), how=generator.choice(["before", "after", "torn"]), count=0)
         lives += 1
@@ -137,6 +160,80 @@ def test_a_study_killed_again_and_again_ends_as_an_uninterrupted_one(tmp_path, k
             if record and generator.random() < 0.5:
                 record.popitem()
     assert lives > 10
+
+
+ADDED = 3
+
+
+def test_an_extension_adds_to_the_same_search_and_confirms_on_seeds_that_nobody_has_seen(tmp_path):
+    record = {}
+    first, before = live(tmp_path, record)
+    second, after = live(tmp_path, record, before, extend=ADDED)
+    assert {key: second[key] for key in first} == first
+    new = [key.split("/") for key in second if key not in first]
+    searched = {(arm, int(number)) for arm, phase, number in new if phase == SEARCH}
+    assert searched == {(arm.name, TRIALS + number) for arm in SMOKE.arms for number in range(ADDED)}
+    assert {int(number) for _, phase, number in new if phase != SEARCH} == {3, 4}
+    assert [(look["trials_per_arm"], look["confirm_seeds"]) for look in after["looks"]] == [
+        (TRIALS, [1, 2]),
+        (TRIALS + ADDED, [3, 4]),
+    ]
+    assert after["looks"][0] == before["looks"][0]
+    assert after["looks"][1]["winners"] == after["winners"]
+    assert (after["trials_per_arm"], after["confirm_seeds"], after["notes"]) == (TRIALS + ADDED, [3, 4], [])
+    # What confirmed is what each search had found by then.
+    for look in after["looks"]:
+        for arm, winner in look["winners"].items():
+            own = [
+                (value, -epoch)
+                for key, (_, epoch, value, reason) in second.items()
+                if key.startswith(f"{arm}/search/") and int(key.split("/")[2]) < look["trials_per_arm"]
+                if reason == COMPLETED
+            ]
+            assert winner["val_accuracy"] == max(own)[0]
+            for seed in look["confirm_seeds"]:
+                assert second[f"{arm}/confirm/{seed}"][0] == winner["config"] | {"seed": seed}
+
+
+def test_an_extension_finds_what_a_longer_search_would_have_proposed_next(tmp_path):
+    record = {}
+    _, before = live(tmp_path / "twice", record, search="random")
+    extended, _ = live(tmp_path / "twice", record, before, search="random", extend=ADDED)
+    at_once, _ = live(tmp_path / "once", {}, search="random", trials=TRIALS + ADDED)
+    for key, trial in at_once.items():
+        if f"/{SEARCH}/" in key:
+            assert extended[key][0] == trial[0]
+
+
+def test_a_joint_search_is_extended_by_as_many_trials_for_every_arm(tmp_path):
+    record = {}
+    first, before = live(tmp_path, record, mode="joint")
+    second, after = live(tmp_path, record, before, mode="joint", extend=ADDED)
+    added = [key for key in second if f"/{SEARCH}/" in key and key not in first]
+    assert len(added) == ADDED * len(SMOKE.arms)
+    assert after["trials_per_arm"] == TRIALS + ADDED
+
+
+def test_an_extension_killed_at_any_write_of_its_ledger_ends_as_an_uninterrupted_one(tmp_path, killed):
+    begun = {}
+    _, before = live(tmp_path / "begun", begun)
+    shutil.copytree(tmp_path / "begun", tmp_path / "whole")
+    killed.update(at=None, count=0)
+    expected, conclusion = live(tmp_path / "whole", Ends(killed, begun), before, extend=ADDED)
+    writes = killed["count"]
+    assert writes > 40 + len(expected) - len(begun)
+    extended = {**before, "looks": [*before["looks"], {**conclusion["looks"][1], "winners": {}}]}
+    for at in range(writes):
+        how = ("before", "after", "torn")[at % 3]
+        killed.update(at=at, how=how, count=0)
+        folder, record = tmp_path / f"{at}", Ends(killed, begun)
+        shutil.copytree(tmp_path / "begun", folder)
+        with pytest.raises(KilledError):
+            live(folder, record, before, extend=ADDED)
+        if at % 2 and len(record) > len(begun):  # the last end had not reached MLflow
+            record.popitem()
+        killed.update(at=None, count=0)
+        assert live(folder, record, extended) == (expected, conclusion), (at, how)
 
 
 def test_every_arm_keeps_its_budget_whatever_happens(tmp_path, killed):
@@ -153,9 +250,9 @@ def test_a_trial_whose_end_mlflow_has_not_heard_of_stops_where_it_stopped(tmp_pa
     pruned = next(key for key, result in record.items() if result["stop_reason"] == PRUNED)
     at = record.pop(pruned)["epoch"]
     options = an_options(tmp_path)
-    conduct = conduct_search(
-        resolve_study(SMOKE, options), options, Ledger(), slots=1, started=0.0, recalled=dict(record)
-    )
+    study = resolve_study(SMOKE, options)
+    looks = plan_looks(study, options, {})
+    conduct = conduct_search(study, options, Ledger(), looks=looks, slots=1, started=0.0, recalled=dict(record))
     request = conduct.dealer.suggest("1")
     assert request["key"] == pruned
     assert at in request["rungs"]
