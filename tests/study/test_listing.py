@@ -19,7 +19,7 @@ def a_run(status="FINISHED", start_time=0, **tags):
     [
         ("finished", "gone 1 2", "finished"),
         ("interrupted", "gone 1 2", "interrupted"),
-        ("running", this_process(), "running"),
+        pytest.param("running", this_process(), "running", id="by this process"),
         ("running", f"{socket.gethostname()} 1 never", "killed"),
         ("running", "", "killed"),
         ("running", "elsewhere 1 2", "on elsewhere"),
