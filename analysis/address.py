@@ -11,7 +11,12 @@ DATABASE_FILE = "mlflow.db"
 LOCAL_SERVER = "http://127.0.0.1:5000"
 #: Characters of an error, in a line and not on a page.
 MAX_REASON = 300
-PASSWORD = re.compile(r"(://[^/:@\s]*):[^/@\s]*@")
+#: A name and a password; a password may hold an unescaped "@" or "/", a port is none.
+PASSWORD = re.compile(r"(://[^/:@\s\[]*):(?!\d+(?:/|\s|$))\S*@")
+#: A key without a name, as of a token.
+TOKEN = re.compile(r"://[^/:@\s\[]+@")
+#: A password among an address's options.
+OPTION = re.compile(r"([?&;](?:password|passwd|pwd|token|secret)=)[^&;\s]+", re.IGNORECASE)
 
 
 def resolve_tracking_uri(tracking_uri: str | None = None) -> str:
@@ -34,7 +39,7 @@ def is_server(tracking_uri: str) -> bool:
 
 def redact(text: str) -> str:
     """A text without the passwords of the addresses in it, for messages and pages."""
-    return PASSWORD.sub(r"\1:***@", text)
+    return OPTION.sub(r"\1***", TOKEN.sub("://***@", PASSWORD.sub(r"\1:***@", text)))
 
 
 def short_reason(error: BaseException) -> str:

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from analysis.address import redact
 from study.options import Options
 from study.process import is_dead, this_process
 from trainables.config import InputError
@@ -42,11 +43,20 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
+#: As Ray does by itself where a firewall would ask; otherwise anybody on the network may connect to all its servers.
+LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
-def prepare_environment() -> None:
-    """Set what Ray reads at import; call before anything imports it."""
+
+def prepare_environment(*, alone: bool) -> None:
+    """Set what Ray reads at import; call before anything imports it.
+
+    Args:
+        alone: Whether Ray is to be started, and not joined: then it listens on the loopback interface only.
+    """
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
+    if alone:
+        os.environ.setdefault(*LOOPBACK)
 
 
 @contextlib.contextmanager
@@ -144,11 +154,18 @@ class _Log(logging.FileHandler):
             self.handleError(record)
 
 
+class Redacting(logging.Formatter):
+    """Messages of Ray, MLflow and Optuna, tracebacks too, without the passwords of the addresses in them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
 def log_to_file(options: Options) -> None:
     """Ray's and our own messages, tracebacks of failed trials among them, go to the study's log."""
     logging.raiseExceptions = False  # a log that cannot be written, as on a full disk, is not the user's to read
     handler = _Log(options.folder / LOG_FILE, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for name in ("ray", "study", "mlflow", "alembic", "optuna"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]

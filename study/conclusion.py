@@ -43,7 +43,8 @@ def conclude(study: Study, options: Options, dataset: Dataset, outcome: Outcome,
         log = options.folder / LOG_FILE
         with contextlib.suppress(MlflowException):
             log_summary(store.client, outcome.record.parent_run_id, outcome.ledger.records.values(), None)
-        print(f"Every trial failed; the first error: {outcome.first_error} (all of it: {log})", file=sys.stderr)  # noqa: T201
+        why = f"Every trial failed; the first error: {outcome.first_error} (all of it: {log})"
+        print(plain(redact(why)), file=sys.stderr)  # noqa: T201
         return 1
     try:
         if isinstance(study, Reported):
@@ -57,7 +58,7 @@ def conclude(study: Study, options: Options, dataset: Dataset, outcome: Outcome,
             store.client.log_artifact(parent, str(path))
         log_summary(store.client, parent, outcome.ledger.records.values(), report.findings)
     except (InputError, MlflowException) as error:
-        print(f"The trials are done, the report is not: {short_reason(error)}", file=sys.stderr)  # noqa: T201
+        print(plain(f"The trials are done, the report is not: {short_reason(error)}"), file=sys.stderr)  # noqa: T201
         print(f"Build it with: python -m analysis.report --study {options.name}", file=sys.stderr)  # noqa: T201
         return 1
     claims = (*report.claims.splitlines(), "") if report.claims else ()
@@ -100,7 +101,8 @@ def _report_beside_models(options: Options, dataset: Dataset, outcome: Outcome) 
             refusal = "the process that logs them died"
     weights = options.folder / "models"
     if refusal:
-        print(f"The models are not in MLflow ({refusal}); their weights stay in {weights}.", file=sys.stderr)  # noqa: T201
+        why = f"The models are not in MLflow ({refusal}); their weights stay in {weights}."
+        print(plain(why), file=sys.stderr)  # noqa: T201
     else:
         shutil.rmtree(weights, ignore_errors=True)
     return report
@@ -120,7 +122,7 @@ def log_measurements(study: Reported, options: Options, dataset: Dataset, outcom
     except Exception as error:  # whatever it is, the trials stand and their report is written
         logger.exception("The exact tests and diagnostics failed")
         why = f"The exact tests are not on record ({short_reason(error)}); `--resume {options.name}` tries again."
-        print(why, file=sys.stderr)  # noqa: T201
+        print(plain(why), file=sys.stderr)  # noqa: T201
         return
     for name, content in measured.items():
         store.client.log_dict(outcome.record.parent_run_id, content, f"{name}.json")

@@ -230,17 +230,22 @@ def _log_internal_error(options: Options, error: Exception) -> None:
     """The traceback goes to the study's log, one line to whoever typed the command.
 
     Raises:
-        Exception: The error, where there is no log: before the study has a folder, or on a full disk.
+        Exception: The error, where there is no log: before the study has a folder.
     """
+    from analysis.plain import plain  # noqa: PLC0415 - only needed here
+    from study.disk import full_disk  # noqa: PLC0415 - only needed here
     from study.preflight import is_begun  # noqa: PLC0415 - numpy
 
     log = options.folder / LOG_FILE
+    full = full_disk(error, options)
     try:
         with log.open("a", encoding="utf-8") as file:
-            file.write("".join(traceback.format_exception(error)))
+            file.write(redact("".join(traceback.format_exception(error))))
     except OSError:
-        raise error from None
-    print(f"study.launch: {type(error).__name__}: {short_reason(error)} (all of it: {log})", file=sys.stderr)  # noqa: T201
+        if not full:
+            raise error from None
+    why = full or f"{type(error).__name__}: {short_reason(error)} (all of it: {log})"
+    print(plain(f"study.launch: {why}"), file=sys.stderr)  # noqa: T201
     if is_begun(options.folder):
         print(f"Go on with: {options.resume_command}", file=sys.stderr)  # noqa: T201
 

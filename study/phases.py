@@ -12,11 +12,13 @@ from typing import Any
 from mlflow.tracking import MlflowClient
 from ray import tune
 
+from analysis.plain import plain
 from search_spaces.arms import Study
 from search_spaces.reported import Reported
 from study.cluster import LOG_FILE
 from study.conduct import Conduct, conduct_search, describe_rungs, stopping_rule
 from study.confirm import CHECKPOINTS, checkpoint_path
+from study.disk import full_disk
 from study.ledger import FAILED, INTERRUPTED, Ledger
 from study.looks import FINISHED, describe_looks, plan_looks, recorded_winners
 from study.options import Options
@@ -155,13 +157,15 @@ def _close(record: MlflowRecord, options: Options) -> int:
     undelivered = record.close()
     lines = []
     if undelivered:
+        if full := full_disk(record.trouble, options):
+            lines.append(full)
         lines.append(f"MLflow did not take {undelivered} writes; they are in {options.folder / SPOOL_FILE}.")
         lines.append(f"Deliver them with: {options.resume_command}")
     if record.refused:
         log = options.folder / LOG_FILE
         lines.append(f"MLflow refused {record.refused} writes, which are left out; each is in {log}.")
     for line in lines:
-        print(line, file=sys.stderr)  # noqa: T201
+        print(plain(line), file=sys.stderr)  # noqa: T201
     return undelivered
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 import torch
 
 from analysis.address import mlflow_command
-from search_spaces.arms import Categorical, Distribution, Study
+from analysis.plain import plain
+from search_spaces.arms import Categorical, Distribution, Study, corners
 from search_spaces.reported import FAIR, LEARNING_RATES, SEARCH_SEEDS, Reported
 from study.budget import FINAL_SECONDS, OVERHEAD_SECONDS
 from study.conduct import describe_rungs, stopping_rule
@@ -20,14 +21,21 @@ from study.regimes import planned_epochs, planned_trials, regimes_of
 from trainables.config import Scalar, TrialConfig
 from trainables.data import Dataset
 from trainables.loop import load_resident, run_epoch, start_training
+from trainables.models import build_model
 
 MEASURED_TRIALS = 3
+#: Of a trial under way: its checkpoint, the one before it, and the next one while it is written.
+CHECKPOINT_FILES = 3
+#: What a checkpoint holds beside numbers: the generators' states, a name and a place per tensor, a row per epoch.
+CHECKPOINT_BYTES, TENSOR_BYTES, ROW_BYTES = 30_000, 1_000, 1_500
+#: Numbers that an optimizer keeps for each weight, at most.
+MOMENTS = 2
 
 
 def print_plan(study: Study, options: Options, dataset: Dataset) -> None:
     """Print arms, parameters, rungs, counts and the estimate; start nothing, leave nothing."""
     for line in plan_lines(study, options, dataset):
-        print(line)  # noqa: T201 - the plan
+        print(plain(line))  # noqa: T201 - the plan
 
 
 def plan_lines(study: Study, options: Options, dataset: Dataset) -> Iterable[str]:
@@ -63,6 +71,7 @@ def plan_lines(study: Study, options: Options, dataset: Dataset) -> Iterable[str
     yield f"search    {sum(counts)} trials: {arms} arms x {each} ({options.search})"
     yield f"confirm   {confirmations} trials: {study.seeds} seeds x ({arms} arms + {controls} controls)"
     yield from _estimate_lines(study, options, dataset, sum(counts))
+    yield _disk_line(study, options, dataset)
 
 
 def _reported_lines(study: Reported, options: Options, dataset: Dataset) -> Iterable[str]:
@@ -88,6 +97,30 @@ def _reported_lines(study: Reported, options: Options, dataset: Dataset) -> Iter
     hours = epochs * seconds / slots / 3600
     yield f"estimate  {epochs:,} epochs at {seconds:.3g} s (measured on the baseline), {slots} trials at once:"
     yield f"          about {_show_hours(hours)}"
+    yield _disk_line(study, options, dataset)
+
+
+def disk_bytes(study: Study, options: Options, dataset: Dataset) -> tuple[int, int]:
+    """The most that a study's folder holds while it runs: bytes of a checkpoint, and of all files that go at its end.
+
+    Those are the checkpoints of the trials under way and, of a tuned space, the weights of every confirm trial, until
+    the arms' best are in MLflow. The journal and the record, some 2 KB an epoch, stay.
+    """
+    configs = [TrialConfig.from_flat(values) for arm in study.arms for values in corners(arm)]
+    models = {config.model for config in configs}
+    weights = max(
+        sum(parameter.numel() * parameter.element_size() + TENSOR_BYTES for parameter in model.parameters())
+        for model in (build_model(component, dataset.input_shape, dataset.num_classes) for component in models)
+    )
+    epochs = max(config.epochs for config in configs)
+    checkpoint = (1 + MOMENTS) * weights + CHECKPOINT_BYTES + ROW_BYTES * epochs
+    kept = 0 if isinstance(study, Reported) else len(study.arms) * study.seeds * (weights + CHECKPOINT_BYTES)
+    return checkpoint, _slots(options) * CHECKPOINT_FILES * checkpoint + kept
+
+
+def _disk_line(study: Study, options: Options, dataset: Dataset) -> str:
+    _, most = disk_bytes(study, options, dataset)
+    return f"disk      at most {most / 1e6:,.0f} MB of checkpoints and weights while it runs, none of them at its end"
 
 
 def _parameter_lines(study: Study) -> Iterable[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.command import OneLineParser, check_text, refusal
+from analysis.plain import plain
 from trainables.config import InputError
 from trainables.files import is_file
 
@@ -114,9 +115,9 @@ def _run(flags: argparse.Namespace) -> int:
     if flags.output is not None:
         write_predictions(flags.output, probabilities, model.class_names)
     for line in summary_lines(model, probabilities, labels):
-        print(line)  # noqa: T201 - the answer
+        print(plain(line))  # noqa: T201 - the answer
     if flags.output is not None:
-        print(f"Predictions: {flags.output}")  # noqa: T201
+        print(plain(f"Predictions: {flags.output}"))  # noqa: T201
     return 0
 
 

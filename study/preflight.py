@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import IO
+from urllib.parse import unquote
 
 from search_spaces.arms import Study, corners, joint
 from search_spaces.reported import Reported
@@ -102,6 +103,11 @@ def check_store(options: Options) -> None:
     if not options.tracking_uri.startswith("sqlite:///"):
         return
     path = Path(options.tracking_uri.removeprefix("sqlite:///"))
+    if "?" in str(path) or unquote(str(path)) != str(path):
+        raise InputError(
+            "`--tracking-uri` must lead to its database without '?' or codes such as '%20', which SQLAlchemy would read"
+            f" as something else; got {options.tracking_uri}."
+        )
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass

@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from analysis.address import redact
+from study.disk import says_full
 from study.ledger import INTERRUPTED, Request
 from study.runs import TrialRuns, batches
 from study.spool import SPOOL_FILE, End, Item, Row, Start, read_spool, write_spool
@@ -91,6 +92,8 @@ class MlflowRecord:
         self.parent_run_id = parent_run_id
         #: Writes that MLflow will never take, as of a run that somebody deleted; the log has each.
         self.refused = 0
+        #: Why the store did not take the last write it was given; nothing if it did.
+        self.trouble = ""
         self._folder = folder
         self._on_ended = on_ended
         self._marks = {key: run.epoch for key, run in (known or {}).items()}
@@ -143,7 +146,7 @@ class MlflowRecord:
         """Wait until everything told is written, as long as the store takes something now and then.
 
         Args:
-            patience_seconds: How long it may take nothing.
+            patience_seconds: How long it may take nothing; a store whose disk is full is not waited for.
 
         Returns:
             The number of items that are not written.
@@ -154,7 +157,7 @@ class MlflowRecord:
             with self._written:
                 while self._unwritten:
                     left = max(begun, self._last_written) + patience_seconds - time.monotonic()
-                    if left <= 0:
+                    if left <= 0 or (says_full(self.trouble) and math.isfinite(patience_seconds)):
                         break
                     self._written.wait(min(left, threading.TIMEOUT_MAX))
                 return len(self._unwritten)
@@ -239,9 +242,11 @@ class MlflowRecord:
             except (MlflowException, OSError) as error:
                 if getattr(error, "error_code", None) in REFUSALS:
                     return self._leave_out("MLflow refused a write, which is left out")
+                with self._written:  # who waits may not want to any longer
+                    self.trouble = redact(str(error).partition("\n")[0])
+                    self._written.notify_all()
                 if attempt == 0:
-                    reason = redact(str(error).partition("\n")[0])
-                    logger.warning("MLflow did not take a write (%s); trying again", reason)
+                    logger.warning("MLflow did not take a write (%s); trying again", self.trouble)
                 self._gave_up.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
                 attempt += 1
             except Exception:  # noqa: BLE001 - whatever it is, the next write may go well
@@ -249,6 +254,7 @@ class MlflowRecord:
             else:
                 if attempt > 0:
                     logger.warning("MLflow took it at attempt %d", attempt + 1)
+                self.trouble = ""
                 self._last_written = time.monotonic()
                 return True
         raise _GaveUpError
@@ -287,7 +293,8 @@ def deliver_spool(folder: Path, record: MlflowRecord, patience_seconds: float = 
         record.tell(item)
     left = record.drain(patience_seconds)
     if left:
-        raise InputError(f"MLflow did not take {left} of {len(spool.items)} items of {path}; they stay there.")
+        why = f" ({record.trouble})" if record.trouble else ""
+        raise InputError(f"MLflow did not take {left} of {len(spool.items)} items of {path}; they stay there{why}.")
     path.unlink()
     return len(spool.items)
 

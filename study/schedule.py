@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
 from search_spaces.arms import Study
+from study.disk import says_full
 from study.ledger import INTERRUPTED, PRUNED, SEARCH, Ledger, Request
 
 REDUCTION_FACTOR = 3
@@ -124,6 +128,16 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]
         asha = self._asha(trial.config["arm"], trial.config["phase"])
         if asha is not None:
             asha.on_trial_complete(tune_controller, _Named(trial.config["key"]), result)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Blame no trial for a full disk, on which the next would fail too: the study ends and can go on.
+
+        Raises:
+            OSError: If the trial failed for that.
+        """
+        trial.run_metadata.pickled_error_filename = None  # Tune would unpickle it at the end of the run
+        if trial.error_file and says_full(Path(trial.error_file).read_text(encoding="utf-8", errors="replace")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         """Forget a trial."""

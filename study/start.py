@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
+from analysis.plain import plain
 from search_spaces.arms import Study
 from search_spaces.reported import Reported
 from study import cluster, preflight
@@ -30,7 +31,7 @@ def run_study(study: Study, options: Options, *, started: float) -> int:
     Raises:
         InputError: If something the user gave cannot work; nothing is left behind.
     """
-    cluster.prepare_environment()
+    cluster.prepare_environment(alone=options.address is None)
     with preflight.claimed_folder(options):
         preflight.check_store(options)
         with ThreadPoolExecutor(1) as beside:
@@ -110,7 +111,7 @@ def _recall(options: Options, dataset: Dataset) -> Any:
 
 def _show(lines: list[str], options: Options) -> None:
     for line in lines if not options.quiet else ():
-        print(line, file=sys.stderr)  # noqa: T201
+        print(plain(line), file=sys.stderr)  # noqa: T201
 
 
 def _outline(study: Study, options: Options) -> list[str]:

@@ -18,6 +18,23 @@ def test_a_password_is_not_shown():
     assert redact("python --tracking-uri=http://me:secret@host:5000") == "python --tracking-uri=http://me:***@host:5000"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://me:s@cr/et'x@host:5000/a", "http://me:***@host:5000/a"),
+        ("https://a_token@host/a", "https://***@host/a"),
+        ("postgresql:///db?user=me&password=secret#&x=1", "postgresql:///db?user=me&password=***&x=1"),
+        ("x http://me:1234@host/a and http://you:secret@there/b", "x http://me:***@host/a and http://you:***@there/b"),
+        ("http://host:5000/#/runs/1?by=me@host", "http://host:5000/#/runs/1?by=me@host"),
+        ("http://host:5000 or me@host", "http://host:5000 or me@host"),
+        ("http://[::1]:5000/a@b", "http://[::1]:5000/a@b"),
+        ("file:///home/me@host/mlruns", "file:///home/me@host/mlruns"),
+    ],
+)
+def test_a_secret_is_hidden_however_it_is_written_and_nothing_else(text, shown):
+    assert redact(text) == shown
+
+
 @pytest.mark.parametrize("uri", ["file:///a/b", "postgresql://host/db", "databricks"])
 def test_an_address_that_means_the_same_everywhere_stays_as_it_is(uri, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

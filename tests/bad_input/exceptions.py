@@ -10,7 +10,10 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {
         "needs a study that was begun",
         "tests/study/test_launch.py: contradicts the record",
     ),
-    "does not hold its flags": ("needs a study of an older version on record", ""),
+    "does not hold its flags": (
+        "needs a study of an older version on record",
+        "tests/study/test_start.py: does not hold its flags",
+    ),
     "cannot be extended: {}.": ("needs a study that was begun", "tests/study/test_looks.py: cannot be extended"),
     "is not finished ({}); go on with it": ("needs a study that was begun", "tests/study/test_looks.py: go on with it"),
     "is running already, as process": ("needs a study that runs", "tests/study/test_resume.py: is running already"),
@@ -18,8 +21,11 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {
         "needs a study that runs",
         "tests/study/test_preflight.py: is running already",
     ),
-    "The search of the study {} is not in": ("needs a study that was begun", ""),
-    "cannot simply go on": ("needs a study that was begun", ""),
+    "The search of the study {} is not in": (
+        "needs a study that was begun",
+        "tests/study/test_start.py: The search of the study",
+    ),
+    "cannot simply go on": ("needs a study that was begun", "tests/study/test_start.py: cannot simply go on"),
     "belongs to another study (run": (
         "needs a spool of a study",
         "tests/study/test_record.py: belongs to another study",

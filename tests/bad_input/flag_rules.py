@@ -310,6 +310,15 @@ RULES = [
         ),
     ),
     Rule(
+        "`--tracking-uri` must lead to its database",
+        flag(
+            "--tracking-uri",
+            st.builds(
+                "sqlite:///{}{}{}".format, words, st.sampled_from(("?", "?timeout=1", "%41", "%20", "%3f")), words
+            ),
+        ),
+    ),
+    Rule(
         "`--tracking-uri` must lie in a folder",
         flag(
             "--tracking-uri",

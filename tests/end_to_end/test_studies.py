@@ -299,6 +299,7 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(folder):
         "160 trials",
         "110 trials",
         "hours",
+        "disk      at most",
     ):
         assert part in done.stdout
     assert sorted(path.name for path in folder.iterdir()) == before
