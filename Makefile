@@ -26,8 +26,9 @@ study: install  ## run the full study on the embedded digits (make study ARGS="-
 smoke: install  ## the whole path in half a minute
 	$(BIN)/python -m study.launch --space smoke $(ARGS)
 
+# Two at once, a file in one process: its tests share what they set up.
 test: install  ## all tests (make test ARGS="tests/study -k search")
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: install  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

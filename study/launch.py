@@ -95,9 +95,6 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Options, Study]:
     Raises:
         InputError: If it is not on record, cannot go on, or was begun with other flags.
     """
-    from study.looks import check_extendable  # noqa: PLC0415 - reads MLflow, as the next
-    from study.resume import recorded_arguments  # noqa: PLC0415
-
     flag = "--resume" if arguments.extend is None else "--extend"
     if arguments.resume is not None and arguments.extend is not None:
         raise InputError("`--resume` goes on with a study, `--extend` adds to one that is finished; give one of them.")
@@ -109,6 +106,9 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Options, Study]:
         extend, arguments.trials = arguments.trials, None
         if extend is None:
             raise InputError("`--extend` needs the number of trials to add to each arm: `--trials N`.")
+    from study.looks import check_extendable  # noqa: PLC0415 - reads MLflow, as the next
+    from study.resume import recorded_arguments  # noqa: PLC0415
+
     uri = resolve_tracking_uri(arguments.tracking_uri)
     recorded = recorded_arguments(name, tracking_uri=uri)
     _check_flags(arguments, recorded, name)
@@ -259,9 +259,10 @@ def _run(options: Options, space: Study, started: float) -> int:
     preflight.check_resources(options)
     preflight.check_device(options)
     if options.dry_run:
+        dataset = start.load_data(study, options)
         from study.plan import print_plan  # noqa: PLC0415 - measures an epoch, so it needs torch
 
-        print_plan(study, options, start.load_data(study, options))
+        print_plan(study, options, dataset)
         return 0
     try:
         return start.run_study(study, options, started=started)

@@ -207,8 +207,8 @@ def test_an_npz_a_convnet_and_augmentation(folder):
 
 def test_a_time_budget_ends_the_search_on_a_whole_round_and_still_confirms(folder):
     started = time.monotonic()
-    study = launch(folder, "--space", "full", "--trials", "500", "--seeds", "3", "--time-budget", "45s",
-                   "--arms", "cross_entropy,hinge,mse")  # fmt: skip
+    study = launch(folder, "--space", "full", "--trials", "500", "--seeds", "3", "--time-budget", "60s",
+                   "--arms", "cross_entropy,hinge")  # fmt: skip
     seconds = time.monotonic() - started
     assert study.code == 0, study.stderr
     counts = Counter(run.data.tags["arm"] for run in study.runs(phase="search"))
