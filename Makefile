@@ -44,7 +44,7 @@ bench: install  ## measure speed and memory against plain PyTorch, as ratios
 	$(BIN)/python -m bench.run $(ARGS)
 
 chaos: install  ## kill thirty times, resume, and compare the record with an undisturbed one (about half an hour)
-	CHAOS_KILLS=30 $(BIN)/python -m pytest -s tests/end_to_end/test_chaos.py $(ARGS)
+	CHAOS_KILLS=30 $(BIN)/python -m pytest -s --timeout 7200 tests/end_to_end/test_chaos.py $(ARGS)
 
 clean:  ## remove the environment and caches; studies and records stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
