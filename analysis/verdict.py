@@ -122,7 +122,9 @@ def _why_nothing_to_compare(confirmed: pd.DataFrame, comparisons: pd.DataFrame, 
 
 
 def _too_few_seeds(comparisons: pd.DataFrame, baseline: str, pairs: int) -> str:
-    largest = comparisons.iloc[int(comparisons["difference_points"].abs().argmax())]
+    others = comparisons[~comparisons["twin"].astype(bool)]
+    shown = comparisons if others.empty else others  # a twin differs by luck alone
+    largest = shown.iloc[int(shown["difference_points"].abs().argmax())]
     floor = float(comparisons["smallest_p"].min())
     needed = next(n for n in range(2, 64) if smallest_p(n, len(comparisons)) < ALPHA)
     return (

@@ -85,6 +85,13 @@ def test_too_few_seeds_say_how_many_would_do():
     assert "l1, -4.00 [-5.00, -3.00] points against ce" in sentence
 
 
+def test_the_largest_difference_of_too_few_seeds_is_not_that_of_the_baseline_under_another_name():
+    few = {"num_seeds": 5, "smallest_p": 0.0625, "low_points": -1.0, "high_points": 3.0}
+    frame = comparisons(kl=few | {"difference_points": 2.0}, l1=few | {"difference_points": 1.0})
+    assert "largest difference seen is l1, +1.00" in say(frame, controls={"kl": "ce"})
+    assert "largest difference seen is kl, +2.00" in say(frame[frame["arm"] == "kl"], controls={"kl": "ce"})
+
+
 def test_the_baseline_under_another_name_is_no_finding_but_the_measure_of_luck():
     sentence = say(comparisons(kl=WORSE, focal=BETTER | {"difference_points": 4.0}), controls={"kl": "ce"})
     assert sentence.startswith("focal beats ce")
