@@ -43,7 +43,7 @@ format: install  ## rewrite the files in the project's format
 bench: install  ## measure speed and memory against plain PyTorch, as ratios
 	$(BIN)/python -m bench.run $(ARGS)
 
-chaos: install  ## kill thirty times, resume, and compare the record with an undisturbed one (about half an hour)
+chaos: install  ## kill thirty times, resume, and compare the record with an undisturbed one (about a quarter of an hour)
 	CHAOS_KILLS=30 $(BIN)/python -m pytest -s --timeout 7200 tests/end_to_end/test_chaos.py $(ARGS)
 
 clean:  ## remove the environment and caches; studies and records stay

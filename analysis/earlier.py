@@ -25,7 +25,7 @@ class Look:
 
     Args:
         trials_per_arm: Search trials per arm that had been made before it, those before earlier looks included.
-        seeds: Its seeds, which no other look has.
+        seeds: Its seeds, which no other look has and no search has seen.
         winners: What it confirmed: arm → ``number``, ``val_accuracy``, ``config``, or None; empty until it has begun.
     """
 

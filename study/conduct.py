@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -14,13 +14,14 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from analysis.earlier import Look
 from search_spaces.arms import Study
 from search_spaces.reported import Reported
 from study.budget import TimeBudget
 from study.confirm import checkpoint_path, find_winners, plan_confirmation, weights_path
 from study.dealing import Dealer
 from study.ledger import CONFIRM, SEARCH, Ledger, Request, TrialRecord
-from study.looks import Look, describe_looks
+from study.looks import describe_looks
 from study.options import Options
 from study.progress import Progress
 from study.schedule import REDUCTION_FACTOR, ArmScheduler, RungPlan, plan_rungs, schedule_of
@@ -87,18 +88,18 @@ def conduct_search(
         options.name,
         mode=options.mode,
         sampler=options.search,
-        trials=looks[0].trials,
+        trials=looks[0].trials_per_arm,
         seed=options.seed,
     )
     per_search = len(study.arms) if options.mode == JOINT else 1
-    added = [per_search * (later.trials - look.trials) for look, later in pairwise(looks)]
+    added = [per_search * (later.trials_per_arm - look.trials_per_arm) for look, later in pairwise(looks)]
     planned = {search.label: search.trials + sum(added) for search in searches}
     arms = {arm.fixed.get(study.factor): arm.name for arm in study.arms}
-    confirmed: list[dict[str, Any]] = []
+    confirmed: list[Look] = []
 
     def confirmation(look: Look) -> Iterator[Request]:
         winners = find_winners(study, ledger)
-        confirmed.append(_describe_winners(winners))
+        confirmed.append(replace(look, winners=_describe_winners(winners)))
         for line in winner_lines(winners) if look is looks[-1] else ():  # those of earlier looks have been told
             progress.say(line)
         return plan_confirmation(study, winners, look.seeds, budget.confirm_round_fits)
@@ -130,7 +131,7 @@ def conduct_search(
     def conclusion() -> dict[str, Any]:
         searched = {search.label: (search.asked, planned[search.label]) for search in searches}
         return {
-            **describe_looks(looks, confirmed),
+            **describe_looks([*confirmed, *looks[len(confirmed) :]]),
             "winners": _describe_winners(find_winners(study, ledger)),
             "notes": search_notes(study, ledger, searched, num_seeds),
         }

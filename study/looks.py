@@ -1,11 +1,11 @@
-"""The looks of a study: each confirmation on seeds of its own, and how many trials had been searched before it."""
+"""The looks that a study takes: its first confirmation, and one more for each extension, on seeds of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis.earlier import Look, looks_of
 from search_spaces.arms import Study
 from search_spaces.reported import Reported
 from study.confirm import confirm_seeds
@@ -13,19 +13,6 @@ from study.options import Options
 from trainables.config import InputError
 
 FINISHED = "finished"
-
-
-@dataclass(frozen=True)
-class Look:
-    """One confirmation.
-
-    Args:
-        trials: Search trials per arm until then, those of earlier looks included.
-        seeds: Its seeds, which no other look and no search has seen.
-    """
-
-    trials: int
-    seeds: tuple[int, ...]
 
 
 def plan_looks(study: Study, options: Options, protocol: Mapping[str, Any]) -> list[Look]:
@@ -36,34 +23,23 @@ def plan_looks(study: Study, options: Options, protocol: Mapping[str, Any]) -> l
         options: The flags.
         protocol: Its ``study.json``; empty if it begins.
     """
-    looks = [Look(int(look["trials_per_arm"]), tuple(look["confirm_seeds"])) for look in protocol.get("looks") or ()]
-    looks = looks or [Look(study.trials, tuple(confirm_seeds(options.seed, study.seeds)))]
+    first = Look(study.trials, tuple(confirm_seeds(options.seed, study.seeds)), protocol.get("winners") or {})
+    looks = looks_of(protocol) or [first]
     if options.extend is not None:
         last = looks[-1]
-        looks.append(Look(last.trials + options.extend, tuple(confirm_seeds(last.seeds[-1], study.seeds))))
+        seeds = tuple(confirm_seeds(last.seeds[-1], study.seeds))
+        looks.append(Look(last.trials_per_arm + options.extend, seeds, {}))
     return looks
 
 
-def recorded_winners(protocol: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What each look on record confirmed."""
-    return [look["winners"] for look in protocol.get("looks") or [protocol]]
-
-
-def describe_looks(looks: Iterable[Look], winners: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """The looks as plain data for ``study.json``, and what it says of the last one.
-
-    Args:
-        looks: In their order.
-        winners: What each confirmed, as far as it has begun.
-    """
-    described = [{"trials_per_arm": look.trials, "confirm_seeds": list(look.seeds), "winners": {}} for look in looks]
-    for look, confirmed in zip(described, winners, strict=False):
-        look["winners"] = dict(confirmed)
-    return {
-        "trials_per_arm": described[-1]["trials_per_arm"],
-        "confirm_seeds": described[-1]["confirm_seeds"],
-        "looks": described,
-    }
+def describe_looks(looks: Sequence[Look]) -> dict[str, Any]:
+    """The looks as plain data for ``study.json``, and what it says of the last one."""
+    described = [
+        {"trials_per_arm": look.trials_per_arm, "confirm_seeds": list(look.seeds), "winners": dict(look.winners)}
+        for look in looks
+    ]
+    last = described[-1]
+    return {"trials_per_arm": last["trials_per_arm"], "confirm_seeds": last["confirm_seeds"], "looks": described}
 
 
 def check_extendable(study: Study, options: Options) -> None:

@@ -20,7 +20,7 @@ from study.conduct import Conduct, conduct_search, describe_rungs, stopping_rule
 from study.confirm import CHECKPOINTS, checkpoint_path
 from study.disk import full_disk
 from study.ledger import FAILED, INTERRUPTED, Ledger
-from study.looks import FINISHED, describe_looks, plan_looks, recorded_winners
+from study.looks import FINISHED, describe_looks, plan_looks
 from study.options import Options
 from study.process import this_process
 from study.protocol import constraints_sha256, describe_study
@@ -102,7 +102,8 @@ def run_trials(
     """
     client = store.client
     looks = plan_looks(study, options, recalled.protocol if recalled else {})
-    protocol = describe_study(study, options, dataset, looks, describe_rungs(stopping_rule(study, options)))
+    rungs = describe_rungs(stopping_rule(study, options))
+    protocol = describe_study(study, options, dataset, describe_looks(looks), rungs)
     # The study's run comes before its journal: killed in between, it can be resumed; the other way round it could not.
     if recalled is None:
         parent = start_study_run(client, store.experiment_id, options.name, _study_tags(options, protocol), protocol)
@@ -110,8 +111,7 @@ def run_trials(
         # What was true when it began stays so: a resumed study is the one that was begun.
         protocol |= {key: recalled.protocol[key] for key in BEGUN if key in recalled.protocol}
         if options.extend is not None:  # once on record, a study that is killed goes on with its extension
-            extended = describe_looks(looks, recorded_winners(recalled.protocol))
-            client.log_dict(recalled.run_id, {**recalled.protocol, **extended}, "study.json")
+            client.log_dict(recalled.run_id, {**recalled.protocol, **describe_looks(looks)}, "study.json")
         parent = recalled.reopen(client)
     ledger = Ledger()
     results = recalled.results if recalled else {}

@@ -25,7 +25,6 @@ from search_spaces.reported import (
     scale_epochs,
 )
 from study.confirm import search_seeds
-from study.looks import Look, describe_looks
 from study.options import DEFAULT_PRECISION, DEFAULT_SCHEDULE, Options
 from trainables.config import InputError, Scalar
 from trainables.data import LOCATIONS, Dataset, split_indices
@@ -105,7 +104,7 @@ def delta_points(options: Options) -> float:
 
 
 def describe_study(
-    study: Study, options: Options, dataset: Dataset, looks: Sequence[Look], rungs: Mapping[str, Any]
+    study: Study, options: Options, dataset: Dataset, looks: Mapping[str, Any], rungs: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The content of ``study.json``: all that a report needs beside the trials."""
     train, val = split_indices(dataset.train_labels, seed=options.seed)
@@ -122,7 +121,7 @@ def describe_study(
         "controls": dict(study.controls),
         "delta": delta_points(options),
         "seed": options.seed,
-        **describe_looks(looks),
+        **looks,
         "dataset": {
             "name": options.dataset_label,
             "num_train": len(train),

@@ -10,6 +10,8 @@ import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
+from tests.end_to_end.mlflow_server import serving
+
 
 @dataclass(frozen=True)
 class Launched:
@@ -71,6 +73,22 @@ def launch(folder: Path, *arguments: str, name: str = "s", **environment: str) -
         **command(folder, *arguments, "--name", name, **environment), capture_output=True, timeout=400, check=False
     )
     return Launched(folder, name, done.returncode, done.stdout, done.stderr)
+
+
+@dataclass(frozen=True)
+class Server:
+    port: int
+    uri: str
+    database: Path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """``mlflow server`` over a new database."""
+    folder = tmp_path_factory.mktemp("server")
+    kept = ("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "kept"))
+    with serving(folder, "server", *kept) as port:
+        yield Server(port, f"http://127.0.0.1:{port}", folder / "mlflow.db")
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,5 @@
 """A study in MLflow's own pages, in a real browser: the table of runs, the study's page, the report as an artifact."""
 
-import contextlib
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-
 import pytest
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
@@ -16,6 +7,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from study.experiment import VIEWS
 from tests.end_to_end.chromium import open_chromium
+from tests.end_to_end.mlflow_server import serving
 from tests.needs import need_browser
 
 PATIENCE = 240
@@ -26,34 +18,10 @@ ITS_OWN = ("/users/current - Failed to load resource", "AG Grid:", "ResizeObserv
 
 @pytest.fixture(scope="module")
 def server(smoke, tmp_path_factory):
-    """``mlflow ui`` over the study's record, on a free port of this machine."""
+    """``mlflow ui`` over the study's record."""
     need_browser()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", smoke.uri]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    folder = tmp_path_factory.mktemp("server")
-    with (folder / "ui.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, start_new_session=True)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_for_answer(f"{address}/health", process)
-        yield address
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
-
-
-def wait_for_answer(url, process):
-    for _ in range(PATIENCE):
-        assert process.poll() is None, "mlflow ui ended"
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
-            if answer.status == 200:
-                return
-        time.sleep(1)
-    pytest.fail(f"{url} does not answer")
+    with serving(tmp_path_factory.mktemp("server"), "ui", "--backend-store-uri", smoke.uri) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="module")

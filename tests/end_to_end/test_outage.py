@@ -1,16 +1,11 @@
 """A real MLflow server that fails in every way a network knows, while trials are told to it and after."""
 
 import contextlib
-import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import threading
-import time
-import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -40,43 +35,6 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-
-
-@dataclass(frozen=True)
-class Server:
-    port: int
-    uri: str
-    database: Path
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """``mlflow server`` over a new database, on a free port of this machine."""
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "kept")]
-    with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, start_new_session=True)
-    try:
-        wait_for_answer(f"http://127.0.0.1:{port}/health", process)
-        yield Server(port, f"http://127.0.0.1:{port}", folder / "mlflow.db")
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # told politely, it waits for connections that are kept open
-        process.wait(60)
-
-
-def wait_for_answer(url, process):
-    for _ in range(PATIENCE):
-        assert process.poll() is None, "mlflow server ended"
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
-            if answer.status == 200:
-                return
-        time.sleep(0.5)
-    pytest.fail(f"{url} does not answer")
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,6 @@ from study.cluster import OWNER_FILE, SESSION_PREFIX
 from tests.end_to_end.chaos import descendants
 from tests.end_to_end.conftest import command
 from tests.end_to_end.faulty_proxy import FaultyProxy
-from tests.end_to_end.test_outage import server  # noqa: F401 - a fixture
 
 USER, PASSWORD = "somebody", "a-s3cret"
 # Everything that a shell, a terminal, a browser or the reader of an address might take for its own.
@@ -100,7 +99,7 @@ def _read(path):
 
 
 @pytest.fixture(scope="module")
-def watched(server, tmp_path_factory):  # noqa: F811
+def watched(server, tmp_path_factory):
     """A study in a folder with such a name, on such data, its record behind a password; and what was seen of it."""
     folder = tmp_path_factory.mktemp("odd") / FOLDER
     folder.mkdir()
@@ -150,7 +149,7 @@ def test_no_server_of_a_study_is_heard_of_by_the_network(watched):
     assert {address for address, _ in seen.listening} <= LOOPBACK, seen.listening
 
 
-def test_the_password_is_in_no_process_list_log_record_or_page(watched, server):  # noqa: F811
+def test_the_password_is_in_no_process_list_log_record_or_page(watched, server):
     _, folder, seen, _, failing = watched
     secret = PASSWORD.encode()
     assert any(b"raylet" in typed for typed in seen.commands)

@@ -1,16 +1,18 @@
 """Which looks a study takes, and which studies may be given another."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from analysis.earlier import Look
 from search_spaces.loss_metrics import STUDY as LOSS_METRICS
 from search_spaces.smoke import STUDY as SMOKE
-from study.looks import Look, check_extendable, check_finished, describe_looks, plan_looks, recorded_winners
+from study.looks import check_extendable, check_finished, describe_looks, plan_looks
 from study.options import Options
 from trainables.config import InputError
 
-FIRST = Look(SMOKE.trials, tuple(range(8, 8 + SMOKE.seeds)))
+FIRST = Look(SMOKE.trials, tuple(range(8, 8 + SMOKE.seeds)), {})
 
 
 def an_options(**changes):
@@ -29,7 +31,7 @@ def test_looks_on_record_stay_and_an_extension_adds_one_with_fresh_seeds():
         assert plan_looks(SMOKE, an_options(), protocol) == looks
         looks = plan_looks(SMOKE, an_options(extend=added), protocol)
         assert looks[:-1] == plan_looks(SMOKE, an_options(), protocol)
-        assert looks[-1].trials == looks[-2].trials + added
+        assert looks[-1].trials_per_arm == looks[-2].trials_per_arm + added
     seeds = [seed for look in looks for seed in look.seeds]
     assert len(looks) == 4
     assert seeds == list(range(8, 8 + 4 * SMOKE.seeds))
@@ -37,24 +39,23 @@ def test_looks_on_record_stay_and_an_extension_adds_one_with_fresh_seeds():
 
 def test_a_study_of_an_older_version_is_extended_from_its_flags():
     old = {"trials_per_arm": 3, "winners": {"focal": None}}
-    assert plan_looks(SMOKE, an_options(extend=2), old) == [
-        FIRST,
-        Look(SMOKE.trials + 2, tuple(range(FIRST.seeds[-1] + 1, FIRST.seeds[-1] + 1 + SMOKE.seeds))),
-    ]
-    assert recorded_winners(old) == [{"focal": None}]
+    first, second = plan_looks(SMOKE, an_options(extend=2), old)
+    assert first == replace(FIRST, winners={"focal": None})
+    assert (second.trials_per_arm, second.winners) == (SMOKE.trials + 2, {})
+    assert second.seeds == tuple(range(FIRST.seeds[-1] + 1, FIRST.seeds[-1] + 1 + SMOKE.seeds))
 
 
 def test_what_was_confirmed_stays_with_its_look_and_the_last_one_speaks_for_the_study():
-    second = Look(9, (70, 71))
-    described = describe_looks([FIRST, second], [{"focal": None}])
+    looks = [replace(FIRST, winners={"focal": None}), Look(9, (70, 71), {})]
+    described = describe_looks(looks)
     assert described["looks"][0] == {
-        "trials_per_arm": FIRST.trials,
+        "trials_per_arm": FIRST.trials_per_arm,
         "confirm_seeds": list(FIRST.seeds),
         "winners": {"focal": None},
     }
     assert described["looks"][1] == {"trials_per_arm": 9, "confirm_seeds": [70, 71], "winners": {}}
     assert (described["trials_per_arm"], described["confirm_seeds"]) == (9, [70, 71])
-    assert recorded_winners(described) == [{"focal": None}, {}]
+    assert plan_looks(SMOKE, an_options(), described) == looks
 
 
 @pytest.mark.parametrize(

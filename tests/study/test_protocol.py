@@ -8,7 +8,7 @@ import pytest
 
 from search_spaces.arms import Arm, Categorical, Parameter, Study, with_fixed
 from search_spaces.full import STUDY as FULL
-from study.looks import plan_looks
+from study.looks import describe_looks, plan_looks
 from study.options import Options
 from study.protocol import constraints_sha256, delta_points, describe_study, git_state, resolve_study, versions
 from study.schedule import schedule_of
@@ -192,7 +192,7 @@ def test_smallest_difference_of_the_flag_wins():
 
 def describe(options, dataset):
     study = resolve_study(FULL, options)
-    return describe_study(study, options, dataset, plan_looks(study, options, {}), RUNGS)
+    return describe_study(study, options, dataset, describe_looks(plan_looks(study, options, {})), RUNGS)
 
 
 @pytest.fixture(scope="module")

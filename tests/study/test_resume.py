@@ -24,6 +24,8 @@ from study.resume import Recalled, objections
 from trainables.config import InputError
 
 TRIALS = 4
+#: By an extension.
+ADDED = 3
 
 
 class KilledError(BaseException):
@@ -160,9 +162,6 @@ def test_a_study_killed_again_and_again_ends_as_an_uninterrupted_one(tmp_path, k
             if record and generator.random() < 0.5:
                 record.popitem()
     assert lives > 10
-
-
-ADDED = 3
 
 
 def test_an_extension_adds_to_the_same_search_and_confirms_on_seeds_that_nobody_has_seen(tmp_path):
