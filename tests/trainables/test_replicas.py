@@ -1,0 +1,306 @@
+"""Replicas trained as one model compute what separate trials do; what cannot be batched is refused."""
+
+import contextlib
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from trainables import replicas
+from trainables.activations import ACTIVATIONS
+from trainables.config import Component, InputError, TrialConfig
+from trainables.data import load_dataset
+from trainables.evaluation import corrupt_test_images, final_evaluation
+from trainables.loop import load_resident, run_epoch, start_training
+from trainables.losses import LOSSES
+from trainables.models import build_model
+from trainables.optimizers import OPTIMIZERS
+from trainables.replicas import (
+    BATCHED,
+    StackedModel,
+    check_batched,
+    run_replicas_epoch,
+    start_replicas,
+    train_replicas,
+)
+
+FLAT = {
+    "loss": "cross_entropy",
+    "optimizer": "sgd",
+    "optimizer.learning_rate": 0.05,
+    "batch_size": 32,
+    "epochs": 3,
+    "model": "mlp",
+    "width": 16,
+}
+SEEDS = (1, 5, 2)
+#: Of weights and metrics in float32, after some twenty steps.
+TOLERANCE = {"rtol": 1e-3, "atol": 1e-4}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_resident(load_dataset("digits", train_size=240), torch.device("cpu"))  # 200 to train on
+
+
+@pytest.fixture(scope="module")
+def corrupted(data):
+    return corrupt_test_images(data)
+
+
+def configure(**changes):
+    return TrialConfig.from_flat(FLAT | changes)
+
+
+def train_alone(config, seed, data, corrupted=None):
+    """What a trial of its own does, up to its last epoch or the one in which it diverges."""
+    state = start_training(dataclasses.replace(config, seed=seed), data)
+    rows = []
+    while not rows or not (rows[-1]["diverged"] or state.epoch == config.epochs):
+        rows.append(run_epoch(state, data))
+    final = None
+    if corrupted is not None:
+        final = final_evaluation(state, data, corrupted, diverged=bool(rows[-1]["diverged"]))
+        rows[-1].update(final.metrics)
+    return state, rows, final
+
+
+def weights(state):
+    return torch.cat([parameter.detach().flatten() for parameter in state.model.parameters()])
+
+
+def assert_rows_agree(rows, expected, **tolerance):
+    assert len(rows) == len(expected)
+    for row, alone in zip(rows, expected, strict=True):
+        assert set(row) == set(alone)
+        assert all(type(value) is float for value in row.values())
+        seconds = {"epoch_seconds"}
+        assert {key: row[key] for key in row if key not in seconds} == pytest.approx(
+            {key: alone[key] for key in alone if key not in seconds}, **tolerance
+        )
+
+
+def assert_trained_as_alone(config, data, corrupted=None, *, tolerance=None):
+    together = train_replicas(config, SEEDS, data, corrupted)
+    for seed, replica in zip(SEEDS, together, strict=True):
+        state, rows, final = train_alone(config, seed, data, corrupted)
+        assert replica.state.config == state.config
+        assert replica.state.epoch == state.epoch == config.epochs
+        torch.testing.assert_close(weights(replica.state), weights(state), **(tolerance or TOLERANCE))
+        assert_rows_agree(replica.rows, rows, rel=1e-3, abs=1e-4)
+        assert (replica.final is None) == (final is None)
+        if final is not None:
+            assert replica.final.metrics == pytest.approx(final.metrics, rel=1e-3, abs=1e-4)
+            assert replica.final.record["confusion"] == final.record["confusion"]
+
+
+SWITCH = {"second_optimizer": "adam", "second_optimizer.learning_rate": 0.003, "switch_epoch": 1}
+CHANGES = {
+    **{f"loss {loss}": {"loss": loss} for loss in LOSSES},
+    "loss with a parameter": {"loss": "focal", "loss.gamma": 0.5},
+    **{
+        f"optimizer {optimizer}": {"optimizer": optimizer, "optimizer.learning_rate": 0.003} for optimizer in OPTIMIZERS
+    },
+    "momentum and decay": {"optimizer.momentum": 0.9, "optimizer.weight_decay": 0.01},
+    **{f"activation {activation}": {"activation": activation} for activation in ACTIVATIONS},
+    "sum": {"reduction": "sum", "optimizer.learning_rate": 0.05 / 32},
+    "cosine": {"schedule": "cosine"},
+    "switch": SWITCH,
+    "switch, cosine": SWITCH | {"schedule": "cosine"},
+    "depth": {"hidden_layers": 3},
+    "given deviation": {"init_std": 0.1},
+    "imbalance": {"imbalance": 4.0},
+    "one batch": {"batch_size": 500},
+    "one example left over": {"batch_size": 199},
+    "bf16": {"precision": "bf16"},
+    "convnet": {"model": "convnet", "width": 4},
+    "convnet, sum": {"model": "convnet", "width": 4, "reduction": "sum", "optimizer.learning_rate": 0.05 / 32},
+    "convnet, adam, hinge": {"model": "convnet", "width": 4, "optimizer": "adam", "loss": "hinge"},
+}
+
+
+@pytest.mark.parametrize("changes", [pytest.param(changes, id=name) for name, changes in CHANGES.items()])
+def test_replicas_are_trained_as_each_would_be_alone(data, changes):
+    assert_trained_as_alone(configure(**changes), data)
+
+
+def test_convolutions_in_bf16_are_those_of_trials_to_its_precision(data):
+    config = configure(model="convnet", width=4, precision="bf16")
+    assert_trained_as_alone(config, data, tolerance={"rtol": 0, "atol": 1e-3})
+
+
+@pytest.mark.parametrize("model", [{}, {"model": "convnet", "width": 4}])
+def test_the_look_at_the_test_split_sees_what_it_would_see_alone(data, corrupted, model):
+    assert_trained_as_alone(configure(**model, epochs=2), data, corrupted)
+
+
+def test_first_weights_splits_and_orders_are_those_of_each_seed_to_the_bit(data):
+    config = configure(model="convnet", width=4)
+    together = start_replicas(config, SEEDS, data)
+    for position, seed in enumerate(SEEDS):
+        alone = start_training(dataclasses.replace(config, seed=seed), data)
+        assert torch.equal(weights(together.update_member(position)), weights(alone))
+        assert torch.equal(together.state.train_indices[position], alone.train_indices)
+        assert torch.equal(together.state.val_indices[position], alone.val_indices)
+        assert torch.equal(together.members[position].order.get_state(), alone.order.get_state())
+
+
+def test_one_replica_is_a_trial(data):
+    (replica,) = train_replicas(configure(), (7,), data)
+    _, rows, _ = train_alone(configure(), 7, data)
+    assert_rows_agree(replica.rows, rows, rel=1e-3, abs=1e-4)
+
+
+def test_the_company_of_a_replica_changes_nothing_of_it(data):
+    few, many = (train_replicas(configure(), seeds, data) for seeds in ((3, 4), (4, 9, 8, 3, 0)))
+    for one, other in ((few[0], many[3]), (few[1], many[0])):
+        torch.testing.assert_close(weights(one.state), weights(other.state), **TOLERANCE)
+
+
+def break_replica(monkeypatch, seed, *, epoch):
+    """From an epoch on, the weights of one seed are not numbers."""
+    run = replicas.run_replicas_epoch
+
+    def run_broken(together, data):
+        if together.state.epoch == epoch:
+            position = [member.config.seed for member in together.members].index(seed)
+            with torch.no_grad():
+                for parameter in together.state.model.parameters():
+                    parameter[position] = math.nan
+        return run(together, data)
+
+    monkeypatch.setattr(replicas, "run_replicas_epoch", run_broken)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"model": "convnet", "width": 4}, {"optimizer": "rmsprop"}, {"optimizer": "adam"}]
+)
+def test_a_replica_that_diverges_ends_at_chance_and_leaves_the_others_alone(data, corrupted, monkeypatch, changes):
+    config = configure(**changes | {"optimizer.learning_rate": 0.003})
+    undisturbed = train_replicas(config, SEEDS, data)
+    break_replica(monkeypatch, 5, epoch=1)
+    first, broken, last = train_replicas(config, SEEDS, data, corrupted)
+    assert [len(replica.rows) for replica in (first, broken, last)] == [3, 2, 3]
+    assert [row["diverged"] for row in broken.rows] == [0, 1]
+    assert broken.state.epoch == 2
+    assert broken.rows[-1]["val_accuracy"] == broken.rows[-1]["test_accuracy"] == 0.1
+    assert all(math.isfinite(value) for value in broken.rows[-1].values())
+    assert broken.final.record == {}
+    for replica, before in ((first, undisturbed[0]), (last, undisturbed[2])):
+        assert torch.equal(weights(replica.state), weights(before.state))
+
+
+def test_where_all_replicas_diverge_nothing_more_is_trained(data):
+    together = train_replicas(configure(**{"optimizer.learning_rate": 1e38}), SEEDS, data)
+    for seed, replica in zip(SEEDS, together, strict=True):
+        _, rows, _ = train_alone(configure(**{"optimizer.learning_rate": 1e38}), seed, data)
+        assert [row["diverged"] for row in replica.rows] == [1]
+        assert set(replica.rows[0]) == set(rows[0])
+
+
+def test_replicas_share_the_seconds_of_their_epoch(data, monkeypatch):
+    clock = iter((10.0, 16.0))
+    monkeypatch.setattr(replicas.time, "perf_counter", lambda: next(clock))
+    rows = run_replicas_epoch(start_replicas(configure(), SEEDS, data), data)
+    assert [row["epoch_seconds"] for row in rows] == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("name", BATCHED["model"])
+def test_a_stacked_model_is_each_of_its_models(name):
+    models = [build_model(Component(name, {"width": 4}), (3, 6, 5), 7) for _ in range(4)]
+    inputs = torch.randn(3, 5, 3, 6, 5)
+    stacked = StackedModel(models[:3])
+    for model, own, logits in zip(models[:3], inputs, stacked(inputs), strict=True):
+        torch.testing.assert_close(logits, model(own))
+    stacked.copy_to(models[3], 1)
+    pairs = zip(models[3].parameters(), models[1].parameters(), strict=True)
+    assert all(torch.equal(copied, own) for copied, own in pairs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": "mine:loss"}, "`loss` must be one of cross_entropy, .*; got 'mine:loss'"),
+        ({"optimizer": "mine:lars"}, "`optimizer` must be one of sgd, adam, adamw, rmsprop .*; got 'mine:lars'"),
+        (SWITCH | {"second_optimizer": "mine:lars"}, "`second_optimizer` must be one of .*; got 'mine:lars'"),
+        ({"model": "resnet18"}, "`model` must be one of mlp, convnet where seeds are trained as one model; got 'resn"),
+        ({"model": "mine:build"}, "`model` must be one of mlp, convnet .*; got 'mine:build'"),
+        ({"activation": "mine:prelu"}, "`activation` must be one of relu, .*; got 'mine:prelu'"),
+        ({"augment": True}, "`augment` must be False where seeds are trained as one model; got True"),
+    ],
+)
+def test_what_cannot_be_batched_is_refused_with_value_and_rule(data, changes, message):
+    config = configure(**changes)
+    with pytest.raises(InputError, match=message):
+        check_batched(config)
+    with pytest.raises(InputError, match=message):
+        train_replicas(config, SEEDS, data)
+
+
+def test_no_seed_is_refused(data):
+    with pytest.raises(InputError, match="`seeds` must be one or more; got none"):
+        train_replicas(configure(), (), data)
+
+
+class RecordedStep:
+    """A CUDA graph's behaviour without a card: a replay computes from and into the very tensors of the capture."""
+
+    def __init__(self, monkeypatch, step):
+        self.step, self.capturing, self.num_eager, self.num_replayed = step, False, 0, 0
+        for name in ("Stream", "current_stream", "CUDAGraph"):
+            monkeypatch.setattr(torch.cuda, name, lambda *_: self)
+        monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
+        monkeypatch.setattr(torch.cuda, "graph", lambda _: self)
+
+    def __call__(self, *arguments):
+        outputs = self.step(*arguments)
+        if self.capturing:
+            self.arguments, self.outputs = arguments, outputs
+        else:
+            self.num_eager += 1
+        return outputs
+
+    def __enter__(self):
+        self.capturing = True
+
+    def __exit__(self, *_):
+        self.capturing = False
+
+    def wait_stream(self, _):
+        pass
+
+    def replay(self):
+        self.num_replayed += 1
+        logits, losses, gradients = self.step(*self.arguments)
+        for buffer, values in zip((*self.outputs[:2], *self.outputs[2]), (logits, losses, *gradients), strict=True):
+            buffer.copy_(values)
+
+
+@pytest.mark.parametrize("changes", [{"optimizer.momentum": 0.9}, {"optimizer": "adam"}, SWITCH])
+def test_replayed_steps_train_as_eager_ones_do(data, monkeypatch, changes):
+    eager, replayed = (start_replicas(configure(**changes), SEEDS, data) for _ in range(2))
+    recorded = RecordedStep(monkeypatch, replayed.step)
+    indices = replayed.state.train_indices[:, :32]
+    replayed = dataclasses.replace(replayed, step=replicas.capture(recorded, indices, data.labels[indices]))
+    warm_up = recorded.num_eager
+    for epoch in (1, 2, 3):
+        for row, expected in zip(run_replicas_epoch(replayed, data), run_replicas_epoch(eager, data), strict=True):
+            assert row | {"epoch_seconds": 0} == expected | {"epoch_seconds": 0}
+        # Six batches of 32 and one of eight, which has another shape.
+        assert (recorded.num_replayed, recorded.num_eager - warm_up) == (6 * epoch, epoch)
+    assert torch.equal(weights(replayed.state), weights(eager.state))
+
+
+def test_on_a_cpu_a_graph_is_the_step_itself(data):
+    eager, graphed = (train_replicas(configure(), SEEDS, data, graph=graph) for graph in (False, True))
+    for one, other in zip(eager, graphed, strict=True):
+        assert torch.equal(weights(one.state), weights(other.state))
