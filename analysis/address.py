@@ -37,6 +37,11 @@ def is_server(tracking_uri: str) -> bool:
     return tracking_uri.startswith(("http://", "https://"))
 
 
+def is_sqlite(tracking_uri: str) -> bool:
+    """Whether the record is a database file of this machine, whose calls either succeed or fail."""
+    return tracking_uri.startswith("sqlite:///")
+
+
 def redact(text: str) -> str:
     """A text without the passwords of the addresses in it, for messages and pages."""
     return OPTION.sub(r"\1***", TOKEN.sub("://***@", PASSWORD.sub(r"\1:***@", text)))

@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.audit import STOP_REASONS, describe_rungs, sampling_errors
 from analysis.findings import Findings
+from analysis.places import nodes_part
 from analysis.remarks import audit_remarks, protocol_facts
 from analysis.tables import MISSING, Cell, number, render_table, text
 
@@ -27,6 +28,7 @@ def audit_section(findings: Findings) -> str:
     facts = "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in protocol_facts(findings).items())
     return (
         f'<section id="section-audit"><h2>Audit</h2><ul>{remarks}</ul>{_search_part(findings)}{_errors_part(findings)}'
+        f"{nodes_part(findings.nodes, len(findings.record.trials))}"
         f"<h3>Protocol</h3><dl>{facts}</dl>{shown}</section>"
     )
 

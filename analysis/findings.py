@@ -18,6 +18,7 @@ from analysis.compare import (
 )
 from analysis.load import StudyRecord
 from analysis.looks import measure_looks, no_looks, say_look
+from analysis.places import no_nodes, node_audit
 from analysis.trainability import measure_trainability
 from analysis.verdict import count, delta_of, verdict
 from search_spaces.reported import FAIR, STATED
@@ -38,6 +39,7 @@ class Findings:
         audit: From ``search_audit``.
         verdict: One sentence or a few.
         looks: From ``measure_looks``; empty for a study that was never extended.
+        nodes: From ``node_audit``: of all trials, those of a regime that this does not speak of too.
     """
 
     record: StudyRecord
@@ -50,10 +52,12 @@ class Findings:
     audit: pd.DataFrame
     verdict: str
     looks: pd.DataFrame = field(default_factory=no_looks)
+    nodes: pd.DataFrame = field(default_factory=no_nodes)
 
 
 def find(record: StudyRecord) -> Findings:
     """Compute everything a report states; of a reported study's regimes, what the fair one says if it was run."""
+    nodes = node_audit(record.trials)
     record = _one_regime(record)
     trials = record.trials
     protocol = {**record.protocol, "baseline": baseline_of(trials, record.protocol)}
@@ -73,6 +77,7 @@ def find(record: StudyRecord) -> Findings:
         audit=search_audit(trials, protocol),
         verdict=f"{verdict(comparisons, table, protocol)}{say_look(looks)}",
         looks=looks,
+        nodes=nodes,
     )
 
 

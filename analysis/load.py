@@ -40,6 +40,8 @@ TRIAL_COLUMNS = (
     "stop_reason",
     "status",
     "node",
+    "nodes",
+    "node_seconds",
     "start",
     "end",
 )
@@ -58,9 +60,10 @@ class StudyRecord:
         tags: The parent's tags, MLflow's own included.
         protocol: ``study.json``; empty if it is not on record.
         trials: One row per child run: ``run_id, arm, phase, regime, seed, number, trial_id, stop_reason, status, node,
-            start, end``, every parameter under its flat key, every metric as it stood at the last epoch,
-            ``epochs_done``. The regime is empty where none is on record; the confirm runs of a look that is not the
-            study's last have the phase ``earlier confirm``, its controls ``earlier control``.
+            nodes, node_seconds, start, end``, every parameter under its flat key, every metric as it stood at the last
+            epoch, ``epochs_done``. The regime is empty where none is on record; the confirm runs of a look that is not
+            the study's last have the phase ``earlier confirm``, its controls ``earlier control``. ``nodes`` and
+            ``node_seconds`` are text as in the tags.
         epochs: One row per run and epoch: ``run_id, arm, phase, seed, trial_id, epoch, logged_at`` and the metrics.
         finals: ``final.json`` of the last look's runs that have one, by run id.
         identities: ``identities.json``, the exact tests recorded with the study; empty if there are none.
@@ -257,6 +260,8 @@ def build_trials(children: Sequence[Run]) -> pd.DataFrame:
                 "stop_reason": tags.get("stop_reason") or STOP_REASONS.get(run.info.status, "failed"),
                 "status": run.info.status,
                 "node": tags.get("node", ""),
+                "nodes": tags.get("nodes", tags.get("node", "")),
+                "node_seconds": tags.get("node_seconds", ""),
                 "start": run.info.start_time,
                 "end": run.info.end_time,
             }

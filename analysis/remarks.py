@@ -15,6 +15,7 @@ from analysis.compare import POINTS, paired_differences
 from analysis.findings import Findings
 from analysis.inference import ALPHA, smallest_p
 from analysis.looks import look_facts, look_remark
+from analysis.places import describe_nodes
 from analysis.verdict import count, difference
 
 WORDS = {"True": "yes", "False": "no"}
@@ -54,8 +55,7 @@ def protocol_facts(findings: Findings) -> dict[str, str]:
     facts["Dataset sha256"] = dataset.get("sha256")
     facts["Versions"] = ", ".join(f"{name} {version}" for name, version in (protocol.get("versions") or {}).items())
     facts["Pins sha256"] = findings.record.tags.get("constraints_sha256")
-    nodes = findings.record.trials["node"].replace("", "unknown").value_counts()
-    facts["Nodes"] = [f"{node} ({count(number, 'trial')})" for node, number in nodes.items()]
+    facts["Nodes"] = describe_nodes(findings.nodes)
     facts["MLflow run"] = f"{findings.record.run_id} in {redact(findings.record.tracking_uri)}"
     return {
         name: ", ".join(map(str, value)) if isinstance(value, list) else WORDS.get(str(value), str(value))

@@ -16,6 +16,7 @@ from analysis.claims import render
 from analysis.compare import POINTS
 from analysis.findings import Findings, describe
 from analysis.looks_section import looks_table
+from analysis.places import nodes_section
 from analysis.plain import fit, plain, to_ascii, width, wrap
 from analysis.remarks import audit_remarks, protocol_facts
 from analysis.reported import ReportedPart
@@ -43,6 +44,7 @@ def build_sections(findings: Findings) -> list[Section]:
         Section("Audit", remarks=audit_remarks(findings)),
         _search_section(findings),
         _error_section(findings),
+        nodes_section(findings.nodes, len(findings.record.trials)),
         Section("Protocol", remarks=[*facts, *([f"Command: {command}"] if command else [])]),
     ]
     return [section for section in sections if section.rows or section.remarks]
@@ -128,6 +130,7 @@ def as_json(findings: Findings, reported: ReportedPart | None = None) -> str:
         "control": to_records(findings.control),
         "search": to_records(findings.audit),
         "errors": to_records(_errors(findings)),
+        "nodes": to_records(findings.nodes),
         **({} if findings.looks.empty else {"looks": to_records(findings.looks)}),
         "remarks": audit_remarks(findings),
         "protocol": protocol_facts(findings),

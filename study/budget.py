@@ -94,10 +94,12 @@ class TimeBudget:
 
     def search_round_fits(self) -> bool:
         """Whether one more round of the search leaves the confirmation its time."""
-        return self.left >= self.round_seconds() + self.reserve()
+        return self._limit is None or self.left >= self.round_seconds() + self.reserve()
 
     def confirm_round_fits(self, requests: Sequence[Request]) -> bool:
         """Whether one more seed of every arm fits."""
+        if self._limit is None:
+            return True
         winners = find_winners(self._study, self._ledger)
         known = {arm: winner.seconds for arm, winner in winners.items() if winner is not None}
         costs = [known.get(request.arm, max(known.values())) + FINAL_SECONDS for request in requests if known]
@@ -108,7 +110,8 @@ class TimeBudget:
 
         It does so only once every arm has a winner: a confirmation without all arms would not answer the question.
         """
-        if self._limit is None:
+        # No reserve is larger: until then nobody needs to look at all the trials.
+        if self._limit is None or self.left > RESERVE_SHARE * self._limit:
             return False
         gives_way = phase == SEARCH and None not in find_winners(self._study, self._ledger).values()
         return self.left <= (self.reserve() if gives_way else 0.0)

@@ -14,12 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from analysis.address import redact
+from study import nodes
+from study.nodes import count_slots
 from study.options import Options
 from study.process import is_dead, this_process
 from trainables.config import InputError
 
 CONNECT_SECONDS = 5.0
 LOG_FILE = "study.log"
+#: How often Ray is started, and what it says when it was too slow.
+STARTS, TOO_SLOW = 3, "timed out during startup"
 SESSION_PREFIX = "study-ray-"
 #: In Ray's folder of a session: the process it is for.
 OWNER_FILE = "owner"
@@ -64,7 +68,7 @@ def connected(options: Options) -> Iterator[int]:
     """Ray while the block runs; yields the number of trials that can run at once.
 
     Raises:
-        InputError: If there is no cluster at the address, or it cannot run a single trial.
+        InputError: If there is no cluster at the address, or this machine cannot run a single trial.
     """
     import ray  # noqa: PLC0415 - after the environment is prepared
 
@@ -76,13 +80,7 @@ def connected(options: Options) -> Iterator[int]:
             remove_dead_sessions()
             temporary = tempfile.mkdtemp(prefix=SESSION_PREFIX)
             (Path(temporary) / OWNER_FILE).write_text(this_process(), encoding="utf-8")
-            ray.init(
-                num_cpus=os.cpu_count(),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _temp_dir=temporary,
-            )
+            _start(temporary)
         else:
             check_reachable(options.address)
             try:
@@ -90,11 +88,48 @@ def connected(options: Options) -> Iterator[int]:
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise InputError(f"`--address {options.address}`: {_why_not(error)}") from error
         with _terminated_is_interrupted():
-            yield _slots(options, ray.cluster_resources())
+            yield count_slots(options, nodes.alive())
     finally:
         ray.shutdown()
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _start(folder: str) -> None:
+    """Start Ray, again if it was too slow: it gives its processes half a minute, which a busy computer may not have.
+
+    Raises:
+        InputError: If it was too slow each time.
+    """
+    import ray  # noqa: PLC0415 - after the environment is prepared
+
+    for _ in range(STARTS):
+        try:
+            ray.init(
+                num_cpus=os.cpu_count(),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=folder,
+            )
+        except Exception as error:
+            if TOO_SLOW not in str(error):
+                raise
+            logging.getLogger(__name__).warning("Ray did not start: %s", error)
+            _end_what_started(error)
+        else:
+            return
+    raise InputError(f"Ray did not start within half a minute, {STARTS} times; this computer is too busy.")
+
+
+def _end_what_started(error: Exception) -> None:
+    """End the processes of a start that failed; Ray itself would do so when this process ends."""
+    from ray._private.node import Node  # noqa: PLC0415
+
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if isinstance(node := frame.f_locals.get("self"), Node):
+            node.kill_all_processes(check_alive=False)
+            return
 
 
 def remove_dead_sessions() -> None:
@@ -171,15 +206,3 @@ def log_to_file(options: Options) -> None:
         logger.handlers = [handler]
         logger.propagate = False
         logger.setLevel(logging.WARNING)
-
-
-def _slots(options: Options, resources: dict[str, float]) -> int:
-    slots = int(resources.get("CPU", 0.0) / options.cpus_per_trial)
-    if options.gpus_per_trial > 0:
-        slots = min(slots, int(resources.get("GPU", 0.0) / options.gpus_per_trial))
-    if slots < 1 and options.address is None:
-        raise InputError(
-            f"A trial needs {options.cpus_per_trial:g} CPUs and {options.gpus_per_trial:g} GPUs; this machine has"
-            f" {resources.get('CPU', 0.0):g} and {resources.get('GPU', 0.0):g}."
-        )
-    return max(1, min(slots, options.max_concurrent or slots))

@@ -11,6 +11,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from mlflow.exceptions import MlflowException
@@ -22,10 +23,11 @@ from search_spaces.arms import Study
 from search_spaces.reported import Reported
 from study.cluster import LOG_FILE, log_to_file
 from study.conduct import JOURNAL_FILE
-from study.confirm import Candidate, confirm_seeds, weights_path
+from study.confirm import MODELS, Candidate, confirm_seeds, weights_path
 from study.ledger import COMPLETED, CONFIRM
 from study.options import Options
 from study.phases import Outcome, Store
+from study.storage import fetch_weights, remove_weights, share_report
 from study.summary import log_summary
 from trainables.config import InputError, Scalar
 from trainables.data import Dataset
@@ -56,6 +58,7 @@ def conclude(study: Study, options: Options, dataset: Dataset, outcome: Outcome,
         parent = outcome.record.parent_run_id
         for path in (report.path, *report.tables):
             store.client.log_artifact(parent, str(path))
+        place = share_report(options, [report.path, *report.tables])
         log_summary(store.client, parent, outcome.ledger.records.values(), report.findings)
     except (InputError, MlflowException) as error:
         print(plain(f"The trials are done, the report is not: {short_reason(error)}"), file=sys.stderr)  # noqa: T201
@@ -67,7 +70,7 @@ def conclude(study: Study, options: Options, dataset: Dataset, outcome: Outcome,
         "",
         *wrap(plain(report.verdict), shutil.get_terminal_size((100, 24)).columns - 1),
     ]
-    lines += ["", *claims, f"Report: {report.path}", *where_to_look(options, store.experiment_id, parent)]
+    lines += ["", *claims, f"Report: {place}", *where_to_look(options, store.experiment_id, parent)]
     if outcome.interrupted:
         lines.append(f"Go on with: {options.resume_command}")
     shown = "".join(f"{plain(line)}\n" for line in lines)
@@ -85,12 +88,17 @@ def where_to_look(options: Options, experiment_id: str, run_id: str) -> list[str
     else:
         lines = [f"MLflow: {mlflow_command(uri)}", f"        then {LOCAL_SERVER}/{page}"]
     journal = options.folder / JOURNAL_FILE
-    if journal.is_file() and find_spec("optuna_dashboard"):
+    # On a cluster the folder goes with the job.
+    if options.bucket is None and journal.is_file() and find_spec("optuna_dashboard"):
         lines.append(f"Search: optuna-dashboard {shlex.quote(str(journal))}")
     return lines
 
 
 def _report_beside_models(options: Options, dataset: Dataset, outcome: Outcome) -> Report:
+    try:
+        fetch_weights(options)
+    except OSError as error:
+        print(plain(f"Models cannot be fetched from {options.bucket}: {short_reason(error)}"), file=sys.stderr)  # noqa: T201
     candidates = _candidates(options, outcome)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as beside:
         logging_models = beside.submit(_log_models, options, dataset, candidates) if candidates else None
@@ -99,12 +107,11 @@ def _report_beside_models(options: Options, dataset: Dataset, outcome: Outcome) 
             refusal = logging_models.result() if logging_models else ""
         except BrokenProcessPool:
             refusal = "the process that logs them died"
-    weights = options.folder / "models"
     if refusal:
-        why = f"The models are not in MLflow ({refusal}); their weights stay in {weights}."
+        why = f"The models are not in MLflow ({refusal}); their weights stay in {options.shared}/{MODELS}."
         print(plain(why), file=sys.stderr)  # noqa: T201
     else:
-        shutil.rmtree(weights, ignore_errors=True)
+        remove_weights(options)
     return report
 
 
@@ -162,7 +169,7 @@ def _candidates(options: Options, outcome: Outcome) -> list[Candidate]:
     found = []
     for trial in outcome.ledger.of_phase(CONFIRM):
         request = trial.request
-        path = weights_path(options.folder, request.arm, request.number)
+        path = Path(weights_path(options.folder, request.arm, request.number))
         if path.exists() and trial.stop_reason == COMPLETED:
             run_id = outcome.record.run_ids[request.key]
             found.append(Candidate(request.arm, request.number, run_id, request.config, path, trial.val_accuracy))

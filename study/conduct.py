@@ -112,7 +112,7 @@ def conduct_search(
         plan_confirmation=partial(confirmation, looks[0]),
         extensions=[(more, partial(confirmation, look)) for more, look in zip(added, looks[1:], strict=True)],
         may_start_round=budget.search_round_fits,
-        max_concurrent=options.max_concurrent,
+        max_concurrent=dealt_at_once(options, slots),
         max_failures=options.max_failures,
         to_config=lambda request: _ray_config(request, plan, options, searcher.untold.get(request.key)),
     )
@@ -143,6 +143,16 @@ def conduct_search(
         out_of_time=lambda: options.time_budget is not None and budget.left <= 0,
         conclusion=conclusion,
     )
+
+
+def dealt_at_once(options: Options, slots: int) -> int | None:
+    """How many trials may be dealt and not have ended: a proposal should know what has ended before it.
+
+    On this machine one more than can run, which waits for the next worker; a cluster may grow, so there it is not said.
+    """
+    if options.max_concurrent is not None:
+        return options.max_concurrent
+    return slots + 1 if options.address is None else None
 
 
 def open_journal(path: Path) -> JournalStorage:
@@ -190,8 +200,8 @@ def _ray_config(
     request: Request, plan: RungPlan | None, options: Options, end: tuple[int, str] | None
 ) -> dict[str, Any]:
     path = None
-    if request.phase == CONFIRM:
-        path = str(weights_path(options.folder, request.arm, request.number))
+    if request.phase == CONFIRM and not options.no_models:
+        path = weights_path(options.shared, request.arm, request.number)
     rungs = rung_epochs(plan, int(request.config["epochs"])) if request.phase == SEARCH else []
     return {
         "config": dict(request.config),
@@ -200,7 +210,7 @@ def _ray_config(
         "number": request.number,
         "rungs": rungs if end is None else [*rungs, end[0]],
         "model_path": path,
-        "checkpoint": str(checkpoint_path(options.folder, request.key)),
+        "checkpoint": checkpoint_path(options.shared, request.key),
     }
 
 

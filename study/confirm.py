@@ -9,12 +9,14 @@ from pathlib import Path
 from search_spaces.arms import Study
 from search_spaces.reported import SEARCH_SEEDS
 from study.ledger import CONFIRM, CONTROL, SEARCH, Ledger, Request, TrialRecord, choose_winner
+from trainables.bucket import Place
 from trainables.config import Scalar
 
 #: The fair regime's search draws its own seeds, far from those that confirm.
 FIRST_SEARCH_SEED = 1_000_000
-#: In the study's folder.
+#: Folders of a study's storage.
 CHECKPOINTS = "checkpoints"
+MODELS = "models"
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,11 @@ class Candidate:
 
 def find_winners(study: Study, ledger: Ledger) -> dict[str, TrialRecord | None]:
     """Each arm's winner of the search, None where no trial of the arm completed."""
-    records = ledger.of_phase(SEARCH)
-    return {arm.name: choose_winner(r for r in records if r.request.arm == arm.name) for arm in study.arms}
+    found: dict[str, list[TrialRecord]] = {arm.name: [] for arm in study.arms}
+    for record in ledger.of_phase(SEARCH):
+        if record.request.arm in found:
+            found[record.request.arm].append(record)
+    return {arm: choose_winner(records) for arm, records in found.items()}
 
 
 def confirm_seeds(seed: int, count: int) -> list[int]:
@@ -84,11 +89,11 @@ def plan_confirmation(
         yield from requests
 
 
-def weights_path(folder: Path, arm: str, seed: int) -> Path:
-    """Where a confirm trial leaves its weights until the arms' best are logged."""
-    return folder / "models" / f"{arm}-{seed}.pt"
+def weights_path(storage: Place, arm: str, seed: int) -> str:
+    """Where a confirm trial leaves its weights until the arms' best are logged; a path or an object's address."""
+    return f"{storage}/{MODELS}/{arm}-{seed}.pt"
 
 
-def checkpoint_path(folder: Path, key: str) -> Path:
+def checkpoint_path(storage: Place, key: str) -> str:
     """Where a trial under way keeps what its next epoch depends on; gone when its end is on record."""
-    return folder / CHECKPOINTS / f"{key}.pt"
+    return f"{storage}/{CHECKPOINTS}/{key}.pt"

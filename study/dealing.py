@@ -7,6 +7,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from study.failures import may_be_tried_again
 from study.ledger import INTERRUPTED, Ledger, Request, TrialRecord
 
 #: Yields the requests of one stage, lazily; called when every trial of the stage before has ended.
@@ -22,8 +23,8 @@ class Dealer(Searcher):  # type: ignore[misc]
         max_concurrent: Trials at once at most; None for as many as resources allow.
         to_config: Turns a request into the trainable's Ray configuration.
         recalled: Results of trials that ended before the study was resumed, by key; they are not run again.
-        max_failures: How often a trial that failed is dealt again. Tune's own retries leave out one whose worker died
-            between two trials.
+        max_failures: How often a trial that failed by its own fault is dealt again. Tune's own retries leave out one
+            whose worker died between two trials.
 
     ``dealt`` counts the trials; ``exhausted`` is whether every one of every stage has been dealt and has ended.
     """
@@ -82,7 +83,7 @@ class Dealer(Searcher):  # type: ignore[misc]
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Note the end of a trial, or deal it again if it failed and may be tried again."""
         key = self._keys.pop(trial_id)
-        if error and self._ledger.fail(key) <= self._max_failures:
+        if error and may_be_tried_again(self._ledger.fail(key), self._max_failures):
             self._failed.append(self._ledger.records[key].request)
             return
         if result and "epoch" in result:

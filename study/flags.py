@@ -10,6 +10,9 @@ from search_spaces.table import SPACES
 from study.options import DEFAULT_PRECISION, DEFAULT_SCHEDULE
 from trainables.config import PRECISIONS, SCHEDULES
 
+#: Of ``--gpus-per-trial``.
+AUTO = "auto"
+
 DESCRIPTION = """\
 Runs a study: does this training choice matter, by how much, and how sure are we?
 
@@ -36,7 +39,8 @@ your own parts, given as package.module:name (imported from the working director
   a space      a search_spaces.arms.Study                                --space my_module:STUDY or --space file.py
 Code is loaded from these names and from nowhere else.
 
-environment, below the flags: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME, RAY_ADDRESS
+environment, below the flags: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME, RAY_ADDRESS, STUDY_STORAGE_PATH
+STUDY_BACKUP="FILE ADDRESS" copies MLflow's SQLite file to a bucket when the study ends (python -m study.backup --help)
 exit codes: 0 done, 1 every trial failed or no report, 2 bad input (one line says what), 130 interrupted
 """
 
@@ -140,7 +144,8 @@ def build_parser() -> argparse.ArgumentParser:
         type=int,
         default=2,
         metavar="N",
-        help="how often a trial that fails is tried again, from its last checkpoint (default: 2)",
+        help="how often a trial that fails is tried again, from its last checkpoint; that a node was lost does not"
+        " count (default: 2)",
     )
     where.add_argument(
         "--hang-timeout",
@@ -151,13 +156,21 @@ def build_parser() -> argparse.ArgumentParser:
     where.add_argument("--max-concurrent", type=int, metavar="N", help="trials at once (default: as many as fit)")
     where.add_argument("--cpus-per-trial", type=float, default=1.0, metavar="N", help="default: 1")
     where.add_argument(
-        "--gpus-per-trial", type=float, metavar="N", help="may be a fraction (default: 0, or 1 with --device cuda)"
+        "--gpus-per-trial",
+        type=_number_or_auto,
+        metavar="N",
+        help="may be a fraction; 'auto': a whole one at first, then the share that the trials' memory takes"
+        " (default: 0, or 1 with --device cuda)",
     )
     where.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where trials have a GPU")
     where.add_argument(
         "--address", metavar="ADDRESS", help="of a running Ray cluster, or 'auto' (default: Ray in this process)"
     )
-    where.add_argument("--storage-path", metavar="DIR", help="holds a folder per study (default: runs)")
+    where.add_argument(
+        "--storage-path",
+        metavar="PLACE",
+        help="holds a folder per study (default: runs); or s3://BUCKET/PREFIX, where machines share no disk",
+    )
     where.add_argument(
         "--tracking-uri", metavar="URI", help="of MLflow (default: sqlite mlflow.db in the working directory)"
     )
@@ -165,5 +178,15 @@ def build_parser() -> argparse.ArgumentParser:
     where.add_argument(
         "--dry-run", action="store_true", help="print the plan and an estimate of its hours; start nothing"
     )
+    where.add_argument(
+        "--no-models", action="store_true", help="keep no models: neither the arms' best in MLflow nor any weights"
+    )
     where.add_argument("--quiet", action="store_true", help="only the answer")
     return parser
+
+
+def _number_or_auto(text: str) -> float | str:
+    try:
+        return text if text == AUTO else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"invalid float value: {text!r}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import sys
 import time
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from analysis.address import redact, resolve_tracking_uri, short_reason
 from analysis.command import check_text, refusal
@@ -19,13 +21,16 @@ from search_spaces.arms import Study
 from search_spaces.reported import BOTH, Reported
 from search_spaces.table import load_space
 from study.cluster import LOG_FILE
-from study.flags import build_parser
+from study.flags import AUTO, build_parser
 from study.options import DEFAULT_SCHEDULE, Options, parse_duration
+from trainables.bucket import SCHEMES
 from trainables.config import InputError
 
 #: Characters of a dataset's name in a study's.
 MAX_LABEL = 40
 DEFAULT_STORAGE = "runs"
+SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+BUCKET = re.compile(rf"({'|'.join(SCHEMES)})://[a-z0-9][a-z0-9._-]+(/[\w.=-]+)*/?", re.ASCII)
 
 
 def parse_options(argv: list[str]) -> tuple[Options, Study]:
@@ -43,7 +48,8 @@ def parse_options(argv: list[str]) -> tuple[Options, Study]:
         raise InputError("The following arguments are required: --space")
     space = load_space(arguments.space)
     dataset, classes = _data_of(space, arguments)
-    gpus = arguments.gpus_per_trial
+    share_gpus = arguments.gpus_per_trial == AUTO
+    gpus = 1.0 if share_gpus else arguments.gpus_per_trial
     if gpus is None:
         gpus = 1.0 if arguments.device == "cuda" else 0.0
     address = arguments.address or os.environ.get("RAY_ADDRESS") or None
@@ -75,15 +81,17 @@ def parse_options(argv: list[str]) -> tuple[Options, Study]:
         device=arguments.device or ("cuda" if gpus > 0 else "cpu"),
         cpus_per_trial=arguments.cpus_per_trial,
         gpus_per_trial=gpus,
+        share_gpus=share_gpus,
         max_concurrent=arguments.max_concurrent,
         address=address,
-        storage_path=_absolute(arguments.storage_path or DEFAULT_STORAGE),
+        **_storage(arguments.storage_path),
         tracking_uri=resolve_tracking_uri(arguments.tracking_uri),
         experiment_name=arguments.experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or space.name,
         max_failures=arguments.max_failures,
         hang_timeout=parse_duration(arguments.hang_timeout, "--hang-timeout"),
         dry_run=arguments.dry_run,
         arguments=tuple(map(redact, argv)),
+        no_models=arguments.no_models,
         quiet=arguments.quiet,
     )
     return options, space
@@ -113,10 +121,9 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Options, Study]:
     recorded = recorded_arguments(name, tracking_uri=uri)
     _check_flags(arguments, recorded, name)
     options, space = parse_options(recorded)
-    folder = arguments.storage_path
     now = {
         "name": name,
-        "storage_path": _absolute(folder) if folder else options.storage_path,
+        **(_storage(arguments.storage_path) if arguments.storage_path else {}),
         "tracking_uri": uri,
         "max_concurrent": arguments.max_concurrent or options.max_concurrent,
         "data_dir": arguments.data_dir or options.data_dir,
@@ -252,6 +259,7 @@ def _log_internal_error(options: Options, error: Exception) -> None:
 
 def _run(options: Options, space: Study, started: float) -> int:
     from study import preflight, start  # noqa: PLC0415 - numpy, only after the flags are known to be good
+    from study.backup import copy_at_the_end  # noqa: PLC0415 - with them
     from study.protocol import resolve_study  # noqa: PLC0415
 
     study = resolve_study(space, options)
@@ -264,6 +272,7 @@ def _run(options: Options, space: Study, started: float) -> int:
 
         print_plan(study, options, dataset)
         return 0
+    copy_record = copy_at_the_end()
     try:
         return start.run_study(study, options, started=started)
     except InputError:
@@ -275,13 +284,29 @@ def _run(options: Options, space: Study, started: float) -> int:
     except Exception as error:  # noqa: BLE001 - whatever it is, what is on record stands
         _log_internal_error(options, error)
         return 1
+    finally:
+        copy_record()
 
 
-def _absolute(folder: str) -> Path:
+def _storage(given: str | None) -> dict[str, Any]:
+    """The fields of ``--storage-path``: a folder, or a bucket beside the folder of the driver's own files.
+
+    Raises:
+        InputError: If it is neither.
+    """
+    place = given or os.environ.get("STUDY_STORAGE_PATH") or DEFAULT_STORAGE
+    bucket = None
+    if SCHEME.match(place):
+        if not BUCKET.fullmatch(place):
+            raise InputError(
+                "`--storage-path` must be a folder or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, its credentials in the"
+                f" environment; got {redact(place)!r}."
+            )
+        place, bucket = DEFAULT_STORAGE, place.rstrip("/")
     try:
-        return Path(folder).resolve()
+        return {"storage_path": Path(place).resolve(), "bucket": bucket}
     except RuntimeError as error:
-        raise InputError(f"`--storage-path` must not be a link to itself; got {folder!r}.") from error
+        raise InputError(f"`--storage-path` must not be a link to itself; got {place!r}.") from error
 
 
 def _default_name(space: str, dataset: str) -> str:

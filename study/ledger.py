@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from study.failures import Failure
 from trainables.config import Scalar
 
 COMPLETED, PRUNED, DIVERGED, FAILED, INTERRUPTED = "completed", "pruned", "diverged", "failed", "interrupted"
@@ -62,7 +63,7 @@ class TrialRecord:
     val_nll: float = float("inf")
     seconds: float = 0.0
     diverged: bool = False
-    failures: int = 0
+    failures: list[Failure] = field(default_factory=list)
     stop_reason: str | None = None
 
 
@@ -71,6 +72,7 @@ class Ledger:
     """All records of one study, in the order they were opened."""
 
     records: dict[str, TrialRecord] = field(default_factory=dict)
+    _noted: dict[str, Failure] = field(default_factory=dict)
 
     def open(self, request: Request) -> TrialRecord:
         """Start a record."""
@@ -102,10 +104,15 @@ class Ledger:
             record.stop_reason = _stop_reason(record, failed=failed)
         return record
 
-    def fail(self, key: str) -> int:
-        """Count a failure; returns how many there were."""
-        self.records[key].failures += 1
-        return self.records[key].failures
+    def note_failure(self, key: str, failure: Failure) -> None:
+        """Note why a trial has just failed."""
+        self._noted[key] = failure
+
+    def fail(self, key: str) -> list[Failure]:
+        """Count a failure, its own where no other reason was noted; returns all of the trial's."""
+        record = self.records[key]
+        record.failures.append(self._noted.pop(key, Failure()))
+        return record.failures
 
     def note_end(self, key: str, stop_reason: str) -> None:
         """Note why a trial is ended, where that does not follow from how far it came."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from analysis.address import redact, resolve_tracking_uri
 from analysis.plain import plain
 from search_spaces.arms import MAX_COUNT, is_name
+from trainables.bucket import Place
 from trainables.config import InputError
 
 NUMBER = r"\d+(?:\.\d+)?"
@@ -29,6 +30,8 @@ DEFAULT_HANG_SECONDS = 1800.0
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What the command line asked for; every path and address absolute.
+
+    ``share_gpus`` is ``--gpus-per-trial auto``: trials begin with a whole GPU each.
 
     Raises:
         InputError: If a value breaks its rule.
@@ -61,9 +64,11 @@ class Options:
     device: str = "cpu"
     cpus_per_trial: float = 1.0
     gpus_per_trial: float = 0.0
+    share_gpus: bool = False
     max_concurrent: int | None = None
     address: str | None = None
     storage_path: Path
+    bucket: str | None = None
     tracking_uri: str
     experiment_name: str
     max_failures: int = 2
@@ -73,6 +78,7 @@ class Options:
     force: bool = False
     extend: int | None = None
     arguments: tuple[str, ...] = ()
+    no_models: bool = False
     quiet: bool = False
 
     def __post_init__(self) -> None:
@@ -123,8 +129,13 @@ class Options:
 
     @property
     def folder(self) -> Path:
-        """The study's own folder."""
+        """The study's own folder, on the driver's machine."""
         return self.storage_path / self.name
+
+    @property
+    def shared(self) -> Place:
+        """Where the study's workers write, and what must outlive the driver's machine: a bucket, or the folder."""
+        return self.folder if self.bucket is None else f"{self.bucket}/{self.name}"
 
     @property
     def resume_command(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -12,28 +13,36 @@ from typing import Any
 from mlflow.tracking import MlflowClient
 from ray import tune
 
+from analysis.address import is_sqlite, short_reason
 from analysis.plain import plain
 from search_spaces.arms import Study
 from search_spaces.reported import Reported
 from study.cluster import LOG_FILE
-from study.conduct import Conduct, conduct_search, describe_rungs, stopping_rule
-from study.confirm import CHECKPOINTS, checkpoint_path
+from study.conduct import JOURNAL_FILE, Conduct, conduct_search, describe_rungs, stopping_rule
+from study.confirm import checkpoint_path
 from study.disk import full_disk
 from study.ledger import FAILED, INTERRUPTED, Ledger
 from study.looks import FINISHED, describe_looks, plan_looks
 from study.options import Options
+from study.placement import Placement
 from study.process import this_process
 from study.protocol import constraints_sha256, describe_study
 from study.record import MlflowRecord, deliver_spool
 from study.regimes import conduct_regimes
 from study.resume import DRIVER, RUNNING, Recalled, recall
 from study.spool import SPOOL_FILE
+from study.storage import Mirror, remove_checkpoints
 from study.tracking import MlflowCallback, connect, start_study_run
 from trainables.checkpoint import remove_checkpoint
 from trainables.config import Scalar
 from trainables.data import Dataset
+from trainables.environment import describe_environment
 from trainables.trainable import ClassifierTrainable
 
+#: The driver's files without which another machine could not go on; the log, for whoever asks why it had to.
+MIRRORED = (JOURNAL_FILE, SPOOL_FILE, LOG_FILE)
+#: Trials that wait for a worker of a cluster, at least.
+WAITING_ON_A_CLUSTER = 16
 #: Of ``study.json``: what says how and with what a study was begun.
 BEGUN = ("command", "arguments", "git_commit", "git_dirty", "versions", "code_sha256")
 
@@ -122,6 +131,7 @@ def run_trials(
         begun = started - (recalled.seconds / slots if recalled else 0.0)
         conduct = conduct_search(study, options, ledger, looks=looks, slots=slots, started=begun, recalled=results)
     _clear_away(options, conduct)
+    mirror = Mirror(options, MIRRORED)
     record = MlflowRecord(
         client,
         store.experiment_id,
@@ -130,10 +140,13 @@ def run_trials(
         protocol["dataset"],
         folder=options.folder,
         known=recalled.runs if recalled else None,
-        on_ended=lambda key: remove_checkpoint(checkpoint_path(options.folder, key)),
+        on_ended=lambda key: remove_checkpoint(checkpoint_path(options.shared, key)),
+        before=mirror.push,
+        answers_get_lost=not is_sqlite(options.tracking_uri),
     )
     state = FAILED
     try:
+        _plan_workers(conduct, options, slots)
         outcome = _tune(conduct, options, dataset, record, ledger)
         state = _state(outcome)
         forced = [f"Resumed by force: {objection}" for objection in (recalled.forced if recalled else ())]
@@ -142,20 +155,24 @@ def run_trials(
         state = INTERRUPTED
         raise
     finally:
-        undelivered = _close(record, options)
+        undelivered = _close(record, mirror, options)
         if not undelivered:  # else it is as if the process had been killed here, and the resumed study does this
             client.log_dict(parent, protocol, "study.json")
             client.set_tag(parent, "state", state)
             client.set_terminated(parent, {FINISHED: "FINISHED", INTERRUPTED: "KILLED"}.get(state, "FAILED"))
     if state == FINISHED and not undelivered:
-        shutil.rmtree(options.folder / CHECKPOINTS, ignore_errors=True)
+        remove_checkpoints(options)
     return replace(outcome, undelivered=undelivered)
 
 
-def _close(record: MlflowRecord, options: Options) -> int:
+def _close(record: MlflowRecord, mirror: Mirror, options: Options) -> int:
     """Wait for the record; says what of it is not in MLflow, and returns how much of that can be delivered later."""
     undelivered = record.close()
     lines = []
+    try:
+        mirror.push()  # what was told last, and the spool
+    except OSError as error:
+        lines.append(f"{options.bucket} did not take the study's files ({short_reason(error)}); it goes on here only.")
     if undelivered:
         if full := full_disk(record.trouble, options):
             lines.append(full)
@@ -191,12 +208,23 @@ def deliver(study: Study, options: Options, recalled: Recalled) -> Recalled:
         recalled.protocol.get("dataset"),
         folder=options.folder,
         known=recalled.runs,
+        before=Mirror(options, MIRRORED).push,
+        answers_get_lost=not is_sqlite(options.tracking_uri),
     )
     try:
         deliver_spool(options.folder, record)
     finally:
         record.close(patience_seconds=0)  # it has been waited for
     return replace(recall(options.name, tracking_uri=options.tracking_uri), forced=recalled.forced)
+
+
+def _plan_workers(conduct: Conduct, options: Options, slots: int) -> None:
+    """Let workers start at once, where Tune would start one after another, and stay between phases."""
+    # A cluster that grows by what is asked of it must be asked for more than it has.
+    waiting = slots + 1 if options.address is None else options.max_concurrent or max(slots + 1, WAITING_ON_A_CLUSTER)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(waiting)
+    if options.address is None and options.gpus_per_trial == 0:  # all trials ask for the same
+        conduct.scheduler.kept_workers = slots
 
 
 def _tune(conduct: Conduct, options: Options, dataset: Dataset, record: MlflowRecord, ledger: Ledger) -> Outcome:
@@ -206,9 +234,12 @@ def _tune(conduct: Conduct, options: Options, dataset: Dataset, record: MlflowRe
         device=options.device,
         num_threads=max(1, int(options.cpus_per_trial)),
         hang_seconds=options.hang_timeout,
+        environment=None if options.address is None else describe_environment(),
     )
+    conduct.scheduler.unsaved = True
+    conduct.scheduler.placement = Placement(options, ledger, conduct.progress.say)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": options.cpus_per_trial, "gpu": options.gpus_per_trial}),
+        trainable,
         tune_config=tune.TuneConfig(
             search_alg=conduct.dealer,
             scheduler=conduct.scheduler,
@@ -245,13 +276,12 @@ def _tune(conduct: Conduct, options: Options, dataset: Dataset, record: MlflowRe
 def _clear_away(options: Options, conduct: Conduct) -> None:
     """What a process that was killed left in the study's folder and nobody needs; nothing of a new study."""
     shutil.rmtree(options.folder / "tune", ignore_errors=True)
-    for key in conduct.dealer.recalled:
-        remove_checkpoint(checkpoint_path(options.folder, key))
+    remove_checkpoints(options, conduct.dealer.recalled)
 
 
 def _artifact_location(options: Options) -> str | None:
     """Beside the database for a local store; a server knows its own place."""
-    if not options.tracking_uri.startswith("sqlite:///"):
+    if not is_sqlite(options.tracking_uri):
         return None
     folder = Path(options.tracking_uri.removeprefix("sqlite:///")).parent / "mlartifacts" / options.experiment_name
     return folder.as_uri()

@@ -114,7 +114,8 @@ def disk_bytes(study: Study, options: Options, dataset: Dataset) -> tuple[int, i
     )
     epochs = max(config.epochs for config in configs)
     checkpoint = (1 + MOMENTS) * weights + CHECKPOINT_BYTES + ROW_BYTES * epochs
-    kept = 0 if isinstance(study, Reported) else len(study.arms) * study.seeds * (weights + CHECKPOINT_BYTES)
+    keeps = not (isinstance(study, Reported) or options.no_models)
+    kept = len(study.arms) * study.seeds * (weights + CHECKPOINT_BYTES) if keeps else 0
     return checkpoint, _slots(options) * CHECKPOINT_FILES * checkpoint + kept
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search_spaces.arms import Study
-from study.ledger import CONFIRM, SEARCH, Ledger, choose_winner
+from study.ledger import CONFIRM, SEARCH, Ledger, TrialRecord, choose_winner
 
 REFRESH_SECONDS = 0.5
 LINE_SECONDS = 10.0
@@ -109,8 +109,11 @@ class Progress(Callback):  # type: ignore[misc]
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in COLUMNS:
             table.add_column(column, justify="left" if column in ("arm", "optimizer") else "right")
+        of_arm: dict[str, list[TrialRecord]] = {}
+        for record in self._ledger.records.values():
+            of_arm.setdefault(record.request.arm, []).append(record)
         for arm in self._study.arms:
-            records = [r for r in self._ledger.records.values() if r.request.arm == arm.name]
+            records = of_arm.get(arm.name, [])
             search = [r for r in records if r.request.phase == SEARCH]
             ended = sum(r.stop_reason is not None for r in search)
             confirmed = sum(r.stop_reason is not None for r in records) - ended

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import importlib.metadata
-import importlib.util
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ from study.confirm import search_seeds
 from study.options import DEFAULT_PRECISION, DEFAULT_SCHEDULE, Options
 from trainables.config import InputError, Scalar
 from trainables.data import LOCATIONS, Dataset, split_indices
+from trainables.environment import digest_code
 
 SCHEMA = 1
 # A flag that was not given leaves to a space what the space fixes itself; these hold where neither says anything.
@@ -36,8 +36,6 @@ _DEFAULTS: dict[str, Scalar] = {"precision": DEFAULT_PRECISION, "schedule": DEFA
 DELTAS = {"mnist": 0.2, "fashion-mnist": 0.5, "kmnist": 0.5, "svhn": 0.5}
 DEFAULT_DELTA = 1.0
 VERSIONED = ("ray", "torch", "torchvision", "optuna", "mlflow", "pandas", "numpy", "scipy")
-#: What decides a trial's numbers.
-PACKAGES = ("search_spaces", "study", "trainables")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -192,23 +190,7 @@ def git_state() -> tuple[str, bool]:
 
 def code_sha256(options: Options) -> str:
     """A digest of the code that decides a trial's numbers: the project's, and the user's own parts."""
-    files = [file for package in PACKAGES for file in sorted((ROOT / package).glob("*.py"))]
-    files += [
-        found for name in (options.space, *(options.arms or ()), options.model or "") if (found := _file_of(name))
-    ]
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-def _file_of(name: str) -> Path | None:
-    """The file that a user's own part, ``package.module:name`` or ``file.py``, stands in; None if it is not one."""
-    if name.endswith(".py"):
-        return Path(name)
-    module, colon, _ = name.partition(":")
-    spec = importlib.util.find_spec(module) if colon else None
-    return Path(spec.origin) if spec and spec.origin else None
+    return digest_code((options.space, *(options.arms or ()), options.model or ""))
 
 
 def constraints_sha256() -> str:

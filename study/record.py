@@ -73,6 +73,9 @@ class MlflowRecord:
             skipped.
         on_ended: Told from the writer's thread the key of each trial whose end is on record; not of an interrupted
             one, which goes on when the study does.
+        before: Called from the writer's thread before it writes: puts in safety what must never be older than MLflow's
+            record. It is called again while it raises OSError.
+        answers_get_lost: False for SQLite: what it was asked for is there, or the call has failed.
     """
 
     def __init__(
@@ -86,9 +89,18 @@ class MlflowRecord:
         folder: Path | None = None,
         known: Mapping[str, KnownRun] | None = None,
         on_ended: Callable[[str], None] | None = None,
+        before: Callable[[], None] | None = None,
+        answers_get_lost: bool = True,
     ) -> None:
-        run_ids = {key: run.run_id for key, run in (known or {}).items()}
-        self._runs = TrialRuns(client, experiment_id, parent_run_id, tags, dataset=dataset, known=run_ids)
+        self._runs = TrialRuns(
+            client,
+            experiment_id,
+            parent_run_id,
+            tags,
+            dataset=dataset,
+            known={key: run.run_id for key, run in (known or {}).items()},
+            answers_get_lost=answers_get_lost,
+        )
         self.parent_run_id = parent_run_id
         #: Writes that MLflow will never take, as of a run that somebody deleted; the log has each.
         self.refused = 0
@@ -96,6 +108,7 @@ class MlflowRecord:
         self.trouble = ""
         self._folder = folder
         self._on_ended = on_ended
+        self._before = before
         self._marks = {key: run.epoch for key, run in (known or {}).items()}
         self._open: set[str] = set()
         self._numbers = itertools.count()
@@ -200,6 +213,8 @@ class MlflowRecord:
 
     def _write_items(self, items: Mapping[int, Item]) -> None:
         rows: dict[str, dict[int, Row]] = {}
+        if self._before is not None:
+            self._insist(self._before)
         for number, item in items.items():
             if isinstance(item, Row):
                 rows.setdefault(item.key, {})[number] = item
@@ -243,7 +258,7 @@ class MlflowRecord:
                 if getattr(error, "error_code", None) in REFUSALS:
                     return self._leave_out("MLflow refused a write, which is left out")
                 with self._written:  # who waits may not want to any longer
-                    self.trouble = redact(str(error).partition("\n")[0])
+                    self.trouble = _telling_line(error)
                     self._written.notify_all()
                 if attempt == 0:
                     logger.warning("MLflow did not take a write (%s); trying again", self.trouble)
@@ -297,6 +312,12 @@ def deliver_spool(folder: Path, record: MlflowRecord, patience_seconds: float = 
         raise InputError(f"MLflow did not take {left} of {len(spool.items)} items of {path}; they stay there{why}.")
     path.unlink()
     return len(spool.items)
+
+
+def _telling_line(error: Exception) -> str:
+    """The line of an error that says why: SQLAlchemy may begin with what it was about to do."""
+    lines = str(error).splitlines() or [""]
+    return redact(next((line for line in lines if says_full(line)), lines[0]))
 
 
 def _now() -> int:

@@ -17,7 +17,7 @@ from search_spaces.reported import (
     rate_in_mean,
     with_rate,
 )
-from study.conduct import Conduct, Results
+from study.conduct import Conduct, Results, dealt_at_once
 from study.confirm import checkpoint_path, confirm_seeds, search_seeds
 from study.dealing import Dealer, Stage
 from study.ledger import COMPLETED, CONFIRM, DIVERGED, SEARCH, Ledger, Request, TrialRecord
@@ -125,7 +125,7 @@ def conduct_regimes(study: Reported, options: Options, ledger: Ledger, *, slots:
         dealer=Dealer(
             stages,
             ledger,
-            max_concurrent=options.max_concurrent,
+            max_concurrent=dealt_at_once(options, slots),
             max_failures=options.max_failures,
             to_config=lambda request: _ray_config(request, study, options),
             recalled=recalled,
@@ -205,7 +205,7 @@ def _ray_config(request: Request, study: Reported, options: Options) -> dict[str
         "rungs": [],
         "watch": list(study.watch) if request.regime == STATED else [],
         "model_path": None,
-        "checkpoint": str(checkpoint_path(options.folder, request.key)),
+        "checkpoint": checkpoint_path(options.shared, request.key),
     }
 
 

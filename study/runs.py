@@ -36,6 +36,8 @@ class TrialRuns:
         tags: Tags that every trial's run carries.
         dataset: ``dataset`` of ``study.json``, from which every run's inputs follow; without it they have none.
         known: Runs on record already, by trial key.
+        answers_get_lost: Whether a run may be made although its answer never came, and come late, as behind a network:
+            then each end looks for such twins, which takes the longer the more runs the store has.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class TrialRuns:
         *,
         dataset: Mapping[str, Any] | None,
         known: Mapping[str, str],
+        answers_get_lost: bool = True,
     ) -> None:
         self._client = client
         self._experiment_id = experiment_id
         self._parent_run_id = parent_run_id
         self._tags = dict(tags)
         self._dataset = dataset
+        self._answers_get_lost = answers_get_lost
         self.ids = dict(known)
         self._asked: set[str] = set()
 
@@ -74,7 +78,7 @@ class TrialRuns:
         run_id = self.ids[item.key]
         # MLflow's client asks again by itself when an answer is lost, and what a process that died had asked for may
         # arrive late: so a run may be made twice.
-        for twin in self._find(item.key):
+        for twin in self._find(item.key) if self._answers_get_lost else ():
             if twin != run_id:
                 self._client.delete_run(twin)
         tags = [RunTag(key, value[:MAX_TAG]) for key, value in {**item.tags, "stop_reason": item.stop_reason}.items()]
@@ -106,7 +110,8 @@ class TrialRuns:
 
     def _find(self, key: str) -> list[str]:
         """A trial's runs on record, the first made first."""
-        where = f"tags.`mlflow.parentRunId` = '{self._parent_run_id}' and tags.trial_id = '{key}'"
+        # The rarer tag first: SQLite looks at as many runs of this store as have the second one's value.
+        where = f"tags.trial_id = '{key}' and tags.`mlflow.parentRunId` = '{self._parent_run_id}'"
         found = self._client.search_runs([self._experiment_id], where, order_by=["start_time ASC"])
         return [str(run.info.run_id) for run in found]
 

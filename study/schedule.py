@@ -15,10 +15,12 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from search_spaces.arms import Study
 from study.disk import says_full
 from study.ledger import INTERRUPTED, PRUNED, SEARCH, Ledger, Request
+from study.placement import Placement
 
 REDUCTION_FACTOR = 3
 MIN_GRACE_EPOCHS = 3
-GRACE_SHARE = 1 / 8
+#: Of 16 configurations it stops the best in 6 to 9%; an eighth, in 13 to 15% (docs/performance.md).
+GRACE_SHARE = 1 / 5
 #: Rungs at a share of a schedule are whole millionths of a percent.
 PARTS = 1_000_000
 
@@ -56,7 +58,7 @@ def schedule_of(study: Study) -> str:
 def plan_rungs(study: Study, *, stopping: str, schedule: str) -> RungPlan | None:
     """The rungs of a study, or None where nothing is stopped.
 
-    The grace period is at least three epochs and an eighth of the longest trial: losses that bloom late (focal
+    The grace period is at least three epochs and a fifth of the longest trial: losses that bloom late (focal
     with a large gamma, deep networks) must have bloomed. Where epochs are the question, stopping would answer it.
     """
     if stopping == "none" or study.searches_epochs_as_factor:
@@ -76,6 +78,13 @@ class _Named:
     trial_id: str
 
 
+class _Unsaved(set[Any]):
+    """The trials whose state Tune is to save: none. Saved at the end, it stays in memory too, 20 KB a trial."""
+
+    def add(self, trial: Any) -> None:
+        """Leave it out."""
+
+
 class ArmScheduler(FIFOScheduler):  # type: ignore[misc]
     """Hands each search trial to its own arm's ASHA and lets every other trial run.
 
@@ -85,6 +94,10 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]
         expired: Whether a phase is out of time (``--time-budget``).
         ends: Of trials that were stopped before the study was resumed, and that MLflow still has to hear of: the epoch
             and the reason. They stop there again.
+
+    ``placement`` decides on the resources of each trial; without it they are those of the Tune run. ``kept_workers`` is
+    how many workers stay between two phases, when nothing waits for them for a moment; Tune would keep one.
+    With ``unsaved`` Tune saves no trial's state, which nobody would read.
     """
 
     def __init__(
@@ -100,13 +113,24 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]
         self._expired = expired
         self._ends = dict(ends or {})
         self._arms: dict[str, ASHAScheduler] = {}
+        self.placement: Placement | None = None
+        self.kept_workers = 0
+        self.unsaved = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Tune pickles its scheduler; ours is rebuilt from the ledger, so the pickle holds nothing."""
         return (dict, ())
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Enter a search trial at its arm's ASHA."""
+        """Give a trial its resources, and enter a search trial at its arm's ASHA."""
+        if self.placement is not None:
+            trial.update_resources(self.placement.request(trial.config["key"]))
+        if self.unsaved:
+            tune_controller._tune_controller._trials_to_cache = _Unsaved()  # noqa: SLF001 - Ray's version is pinned
+        if self.kept_workers:
+            workers = tune_controller._tune_controller._actor_cache  # noqa: SLF001 - Ray's version is pinned
+            workers.increase_max(trial.placement_group_factory, self.kept_workers)
+            self.kept_workers = 0
         asha = self._asha(trial.config["arm"], trial.config["phase"])
         if asha is not None:
             asha.on_trial_add(tune_controller, _Named(trial.config["key"]))
@@ -114,6 +138,8 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Continue, or stop by the arm's ASHA or by the clock."""
         key = trial.config["key"]
+        if self.placement is not None:
+            self.placement.reported(trial.config["arm"], result)
         if key in self._ends and result["epoch"] >= self._ends[key][0]:
             self._ledger.note_end(key, self._ends[key][1])
             return str(self.STOP)
@@ -124,20 +150,26 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]
         return str(self.CONTINUE if asha is None else asha.on_trial_result(tune_controller, _Named(key), result))
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Tell the arm's ASHA the last result."""
+        """Tell the arm's ASHA the last result, and let go of what Tune keeps of the trial's metrics."""
+        # 30 KB of running means, which nobody asks Tune for: of ten thousand trials a third of a gigabyte.
+        trial.run_metadata.metric_analysis.clear()
+        trial.run_metadata.metric_n_steps.clear()
         asha = self._asha(trial.config["arm"], trial.config["phase"])
         if asha is not None:
             asha.on_trial_complete(tune_controller, _Named(trial.config["key"]), result)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Blame no trial for a full disk, on which the next would fail too: the study ends and can go on.
+        """Note why it failed; blame no trial for a full disk, on which the next would fail too: the study ends.
 
         Raises:
             OSError: If the trial failed for that.
         """
         trial.run_metadata.pickled_error_filename = None  # Tune would unpickle it at the end of the run
-        if trial.error_file and says_full(Path(trial.error_file).read_text(encoding="utf-8", errors="replace")):
+        text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace") if trial.error_file else ""
+        if says_full(text):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if self.placement is not None:
+            self.placement.failed(trial.config["key"], text, str((trial.last_result or {}).get("node_id", "")))
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         """Forget a trial."""

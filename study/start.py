@@ -11,8 +11,9 @@ from typing import Any
 from analysis.plain import plain
 from search_spaces.arms import Study
 from search_spaces.reported import Reported
-from study import cluster, preflight
+from study import cluster, nodes, preflight
 from study.options import Options
+from study.storage import check_bucket, fetch_files
 from trainables.config import InputError
 from trainables.data import Dataset, load_dataset
 
@@ -34,11 +35,14 @@ def run_study(study: Study, options: Options, *, started: float) -> int:
     cluster.prepare_environment(alone=options.address is None)
     with preflight.claimed_folder(options):
         preflight.check_store(options)
+        check_bucket(options)
         with ThreadPoolExecutor(1) as beside:
             # Ray takes two seconds to start, the imports, the data and a new database as long. Joining a cluster may
             # fail, and then no database shall be left, so that goes first.
             early = beside.submit(_prepare, study, options) if options.address is None else None
             with cluster.connected(options) as slots:
+                if options.address is not None:
+                    nodes.check_nodes(study, options)
                 preparing = early or beside.submit(_prepare, study, options)
                 phases, dataset, store, recalled = preparing.result()
                 outcome = phases.run_trials(
@@ -91,14 +95,17 @@ def _recall(options: Options, dataset: Dataset) -> Any:
     from study.looks import check_finished  # noqa: PLC0415 - likewise
     from study.protocol import code_sha256  # noqa: PLC0415 - mlflow, imported while Ray starts
     from study.resume import objections, recall  # noqa: PLC0415 - likewise
+    from study.spool import SPOOL_FILE  # noqa: PLC0415 - likewise
 
     recalled = recall(options.name, tracking_uri=options.tracking_uri)
     if options.extend is not None:
         check_finished(options, state_of(recalled.tags))
+    fetch_files(options, JOURNAL_FILE, (SPOOL_FILE,))
     # Without a trial on record, it was killed before its journal was made.
     if "report" not in recalled.protocol and recalled.runs and not (options.folder / JOURNAL_FILE).is_file():
         raise InputError(
-            f"The search of the study {options.name!r} is not in {options.storage_path}; give its `--storage-path`."
+            f"The search of the study {options.name!r} is not in {options.bucket or options.storage_path}; give its"
+            " `--storage-path`."
         )
     found = objections(recalled, dataset, code_sha256(options))
     if found and not options.force:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +23,25 @@ from study.runs import MAX_TAG
 from trainables.config import InputError, Scalar
 
 
+@dataclass(frozen=True)
+class _Stay:
+    """A trial on a machine: since when and until when it was heard of there."""
+
+    since: float
+    until: float
+    node: str = ""
+    left: bool = False
+
+
 class MlflowCallback(Callback):  # type: ignore[misc]
     """Hands what Tune reports to the record; nothing here raises into Tune or waits."""
 
-    def __init__(self, record: MlflowRecord, ledger: Ledger) -> None:
+    def __init__(self, record: MlflowRecord, ledger: Ledger, *, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._record = record
         self._ledger = ledger
-        self._nodes: dict[str, str] = {}
+        self._clock = clock
+        self._stays: dict[str, list[_Stay]] = {}
         self._notices: dict[str, list[str]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -37,6 +50,8 @@ class MlflowCallback(Callback):  # type: ignore[misc]
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Open the trial's run, once however often it is tried."""
+        now = self._clock()
+        self._stays.setdefault(trial.config["key"], []).append(_Stay(now, now))
         self._record.start(self._ledger.records[trial.config["key"]].request)
 
     def on_trial_result(
@@ -44,7 +59,8 @@ class MlflowCallback(Callback):  # type: ignore[misc]
     ) -> None:
         """Record the epochs."""
         key = trial.config["key"]
-        self._nodes[key] = result.get("node", self._nodes.get(key, ""))
+        if stays := self._stays.get(key):
+            stays[-1] = replace(stays[-1], node=result["node"], until=self._clock())
         if result.get("notice"):
             self._notices.setdefault(key, []).append(result["notice"])
         for epoch, metrics in result["rows"]:
@@ -57,6 +73,7 @@ class MlflowCallback(Callback):  # type: ignore[misc]
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Close the run with the error's traceback, unless the trial is tried again."""
         key = trial.config["key"]
+        self._leave(key)
         if self._ledger.records[key].stop_reason is None:
             return
         # One whose worker died before it began has no run yet.
@@ -68,12 +85,37 @@ class MlflowCallback(Callback):  # type: ignore[misc]
 
     def _end(self, trial: Any, final: Mapping[str, Any] | None, tags: Mapping[str, str] | None = None) -> None:
         key = trial.config["key"]
-        told = {"node": self._nodes.pop(key, "")}
-        if failures := self._ledger.records[key].failures:
+        self._leave(key)
+        told = describe_stays(self._stays.pop(key, []))
+        if failures := len(self._ledger.records[key].failures):
             told["failures"] = str(failures)
         if notices := self._notices.pop(key, []):
             told["notice"] = " ".join(notices)
         self._record.end(key, self._ledger.records[key].stop_reason or INTERRUPTED, {**told, **(tags or {})}, final)
+
+    def _leave(self, key: str) -> None:
+        """A trial that fails or ends is where it was until now, and no longer when that is told twice."""
+        if (stays := self._stays.get(key)) and not stays[-1].left:
+            stays[-1] = replace(stays[-1], until=self._clock(), left=True)
+
+
+def describe_stays(stays: Sequence[_Stay]) -> dict[str, str]:
+    """The tags that say where a trial was: ``node``, the last one, ``node_seconds`` and, if it moved, all ``nodes``.
+
+    Of a trial that moved both name its nodes in order, the one as names and the other as seconds, a space between.
+    """
+    seconds: list[tuple[str, float]] = []
+    for stay in stays:
+        if not stay.node:  # it was lost before it was heard of
+            continue
+        if seconds and seconds[-1][0] == stay.node:
+            seconds[-1] = (stay.node, seconds[-1][1] + stay.until - stay.since)
+        else:
+            seconds.append((stay.node, stay.until - stay.since))
+    if not seconds:
+        return {"node": ""}
+    told = {"node": seconds[-1][0], "node_seconds": " ".join(f"{spent:.1f}" for _, spent in seconds)}
+    return told | ({"nodes": " ".join(node for node, _ in seconds)} if len(seconds) > 1 else {})
 
 
 def connect(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -178,15 +178,28 @@ def run_epoch(state: TrainingState, data: ResidentData, *, watch: Collection[str
     train = train_epoch(state, data)
     val = evaluate(state, data, data.images, data.labels, state.val_indices)
     state.epoch += 1
+    row, diverged = join_splits(train, val, data.num_classes)
+    seconds = time.perf_counter() - started
+    row |= look_at_test(state, data, watch, diverged=diverged)
+    return finish_row(row, learning_rate=learning_rate, seconds=seconds, diverged=diverged)
+
+
+def join_splits(
+    train: Mapping[str, float], val: Mapping[str, float], num_classes: int
+) -> tuple[dict[str, float], bool]:
+    """The metrics of both splits under their names in a row, and whether they say that the trial diverged."""
     row = {f"train_{key}": value for key, value in train.items()} | {f"val_{key}": value for key, value in val.items()}
     diverged = not all(map(_is_finite, (train["loss"], val["loss"], val["nll"])))
     if diverged:
-        row["val_accuracy"] = 1 / data.num_classes
-    seconds = time.perf_counter() - started
-    row |= look_at_test(state, data, watch, diverged=diverged)
+        row["val_accuracy"] = 1 / num_classes
+    return row, diverged
+
+
+def finish_row(row: Mapping[str, float], *, learning_rate: float, seconds: float, diverged: bool) -> dict[str, float]:
+    """A row of the record: what is finite of the metrics, and what else an epoch says."""
     # Training logits may overflow in one batch of an epoch that ends well, so every row is looked through.
-    row = {key: value for key, value in row.items() if _is_finite(value)}
-    return row | {"learning_rate": learning_rate, "epoch_seconds": seconds, "diverged": float(diverged)}
+    finite = {key: value for key, value in row.items() if _is_finite(value)}
+    return finite | {"learning_rate": learning_rate, "epoch_seconds": seconds, "diverged": float(diverged)}
 
 
 def look_at_test(
@@ -255,8 +268,8 @@ def train_step(state: TrainingState, data: ResidentData, indices: Tensor, labels
 
 
 def reduce_losses(losses: Tensor, reduction: str) -> Tensor:
-    """The scalar that is differentiated, from losses per example."""
-    return losses.mean() if reduction == "mean" else losses.sum()
+    """What is differentiated, from losses per example along the last dimension: a scalar where there is no other."""
+    return losses.mean(-1) if reduction == "mean" else losses.sum(-1)
 
 
 def batches(count: int, batch_size: int) -> list[slice]:

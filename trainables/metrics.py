@@ -92,6 +92,20 @@ def split_metrics(logits: Tensor, labels: Tensor, per_example_loss: Tensor) -> d
     Raises:
         ValueError: If there is no example.
     """
+    return metrics_of_sums(split_sums(logits, labels, per_example_loss).cpu().numpy())
+
+
+def split_sums(logits: Tensor, labels: Tensor, per_example_loss: Tensor) -> Tensor:
+    """What ``split_metrics`` needs of a split, counted where the tensors live; nothing waits for the device.
+
+    Args:
+        logits: Shape ``(N, C)``.
+        labels: Shape ``(N,)``, int64.
+        per_example_loss: The trial's own loss, shape ``(N,)``.
+
+    Returns:
+        Shape ``(C² + 2,)``, float64: the confusion matrix row by row, the sum of the losses, that of the NLLs.
+    """
     num_classes = logits.shape[1]
     nll = _negative_log_likelihood(logits.float(), labels)
     codes = labels * num_classes + logits.argmax(dim=1)
@@ -100,10 +114,20 @@ def split_metrics(logits: Tensor, labels: Tensor, per_example_loss: Tensor) -> d
     numbers.scatter_add_(0, codes, numbers.new_ones(1).expand(len(codes)))
     numbers[-2] = per_example_loss.sum(dtype=torch.float64)
     numbers[-1] = nll.sum(dtype=torch.float64)
-    *_, loss_sum, nll_sum = values = numbers.cpu().numpy()
-    confusion = values[:-2].reshape(num_classes, num_classes)
-    metrics = _from_counts(confusion)
-    return {"loss": float(loss_sum) / len(labels), "nll": float(nll_sum) / len(labels), **metrics}
+    return numbers
+
+
+def metrics_of_sums(sums: NDArray[np.float64]) -> dict[str, float]:
+    """The metrics of a split, as ``split_metrics`` returns them, from what ``split_sums`` counted.
+
+    Raises:
+        ValueError: If there is no example.
+    """
+    *_, loss_sum, nll_sum = sums
+    num_classes = math.isqrt(len(sums) - 2)
+    confusion = sums[:-2].reshape(num_classes, num_classes)
+    metrics, count = _from_counts(confusion), float(confusion.sum())
+    return {"loss": float(loss_sum) / count, "nll": float(nll_sum) / count, **metrics}
 
 
 def calibration(logits: Tensor, labels: Tensor, num_bins: int = 15) -> Calibration:

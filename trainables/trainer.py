@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainables import memory
 from trainables.checkpoint import read_checkpoint, replace_file, write_checkpoint
 from trainables.checks import one_line
 from trainables.config import LOOKS, InputError, TrialConfig
@@ -46,7 +47,7 @@ class Trainer:
     (epochs that must be reported as they end), ``model_path`` (where a confirm trial leaves its weights, or None), and
     possibly ``key`` (names the trial for good), ``watch`` (which of ``config.LOOKS`` to take after each epoch; none if
     it is left out) and ``checkpoint`` (the trial's own file, from which it goes on after a crash; none if it is left
-    out).
+    out). Files are given by their path or by their address in a bucket.
 
     Args:
         dataset: The data.
@@ -70,6 +71,7 @@ class Trainer:
         self._state: TrainingState | None = None
         self._rows: list[tuple[int, dict[str, float]]] = []
         self._seconds = self._saved_seconds = 0.0
+        memory.forget_peak(self._device)
 
     def advance(self) -> dict[str, Any]:
         """Train until something is worth reporting: a rung of the scheduler, a share of a second, or the end.
@@ -80,8 +82,16 @@ class Trainer:
 
         Returns:
             What the last epoch says, and ``rows`` (epoch and metrics of each epoch), ``final`` after a confirm trial's
-            last epoch, and ``notice`` (a sentence) in the first result of a trial that found a checkpoint, good or not.
+            last epoch, and ``notice`` (a sentence) in the first result of a trial that found a checkpoint, good or not;
+            on a GPU also what ``memory.gpu_memory`` says.
+
+        Raises:
+            GpuMemoryError: If the GPU has too little memory left.
         """
+        with memory.out_of_memory_told():
+            return self._advance() | memory.gpu_memory(self._device)
+
+    def _advance(self) -> dict[str, Any]:
         notice = ""
         rows: list[tuple[int, dict[str, float]]] = []
         state = self._state
@@ -121,7 +131,7 @@ class Trainer:
             return
         started = time.monotonic()
         try:
-            write_checkpoint(Path(path), self._content(state))
+            write_checkpoint(path, self._content(state))
         except Exception as error:  # noqa: BLE001 - a full disk, or a part of the user's that cannot be saved
             if not self._warned:
                 _log.warning("Trials go on without being saved: %s", one_line(error))
@@ -164,7 +174,7 @@ class Trainer:
         path = self._request.get("checkpoint")
         if path is None:
             return state, ""
-        content, notice = read_checkpoint(Path(path), self._trial(state))
+        content, notice = read_checkpoint(path, self._trial(state))
         if content is None:
             return state, notice
         try:
@@ -227,7 +237,7 @@ class Trainer:
             return
         buffer = io.BytesIO()
         torch.save({key: value.cpu() for key, value in state.model.state_dict().items()}, buffer)
-        replace_file(Path(path), buffer.getbuffer())
+        replace_file(path, buffer.getbuffer())
 
 
 def _is_last(state: TrainingState, row: dict[str, float]) -> bool:

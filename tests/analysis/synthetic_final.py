@@ -102,6 +102,7 @@ def build_final_record(
             diverged = bool(run.get("diverged"))
             row = {"run_id": f"run-{len(rows)}", "arm": arm, "phase": "confirm", "regime": "search", "seed": int(seed)}
             row |= {"number": int(seed), "start": pd.Timestamp(len(rows), unit="s", tz="UTC"), "epochs_done": 3}
+            row |= {"end": row["start"] + pd.Timedelta(seconds=1), "node": "here", "nodes": "", "node_seconds": ""}
             row |= {"stop_reason": run.get("stop_reason", "diverged" if diverged else "completed")}
             row |= {"diverged": float(diverged), "val_accuracy": 1 / num_classes if diverged else run["accuracy"]}
             row |= {"test_accuracy": 1 / num_classes if diverged else run.get("test_accuracy", run["accuracy"])}

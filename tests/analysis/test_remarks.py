@@ -92,7 +92,7 @@ def test_a_study_without_a_twin_says_that_nothing_measures_its_luck(findings_of)
 
 def test_the_facts_name_machines_rungs_and_seeds(findings_of):
     facts = protocol_facts(findings_of("truth"))
-    assert facts["Nodes"] == f"host-a ({len(findings_of('truth').record.trials)} trials)"
+    assert facts["Nodes"].startswith(f"host-a ({len(findings_of('truth').record.trials)} trials, busy ")
     assert facts["Rungs"] == "1 at epoch 2, 2 at epoch 6"
     assert facts["Confirm seeds"].startswith("1, 2, 3")
     assert "Control arms" not in facts

@@ -136,7 +136,8 @@ def counted(all_sites, tmp_path_factory):  # noqa: C901 - each stand-in is a lin
         patch.setattr(InputError, "__init__", note)
         patch.setattr(ray, "init", start_ray)
         patch.setattr(ray, "shutdown", lambda: None)
-        patch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+        machine = {"NodeID": "0", "NodeManagerHostname": "here", "NodeManagerAddress": "127.0.0.1", "Alive": True}
+        patch.setattr(ray, "nodes", lambda: [{**machine, "Resources": {"CPU": 2.0}}])
         patch.setattr(phases, "run_trials", run_trials)
         patch.setattr(registry, "load_stored_model", load_stored_model)
         for name in ("MNIST", "KMNIST"):

@@ -6,6 +6,18 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {
         "Ray sees less than the system and torch do: what they see is refused before",
         "",
     ),
+    "Ray did not start within half a minute": (
+        "needs a computer that is too busy",
+        "tests/study/test_cluster.py: this computer is too busy",
+    ),
+    "a trial needs {} on one node: {}.": (
+        "needs a cluster",
+        "tests/study/test_nodes.py: on one node",
+    ),
+    "The node {} cannot run this study's trials: {}.": (
+        "needs a cluster",
+        "tests/study/test_nodes.py: cannot run this study's trials",
+    ),
     "contradicts the record: the study": (
         "needs a study that was begun",
         "tests/study/test_launch.py: contradicts the record",
@@ -16,6 +28,26 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {
     ),
     "cannot be extended: {}.": ("needs a study that was begun", "tests/study/test_looks.py: cannot be extended"),
     "is not finished ({}); go on with it": ("needs a study that was begun", "tests/study/test_looks.py: go on with it"),
+    "`--storage-path` must be a bucket that can be read and written": (
+        "needs a server that speaks S3",
+        "tests/study/test_storage.py: must be a bucket that can be read and written",
+    ),
+    "storage.py: exists already in {}": (
+        "needs a server that speaks S3",
+        "tests/study/test_storage.py: exists already in",
+    ),
+    "`--storage-path {}` cannot be read: {}": (
+        "needs a server that speaks S3",
+        "tests/study/test_storage.py: access denied",
+    ),
+    "backup.py: {} cannot be fetched: {}": (
+        "needs a server that speaks S3",
+        "tests/study/test_backup.py: cannot be fetched",
+    ),
+    "backup.py: {} must be FILE ADDRESS": (
+        "is read from the environment",
+        "tests/study/test_backup.py: must be FILE ADDRESS",
+    ),
     "is running already, as process": ("needs a study that runs", "tests/study/test_resume.py: is running already"),
     "study/preflight.py: is running already in": (
         "needs a study that runs",
@@ -61,5 +93,13 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {
     "trainer.py: `watch` takes": (
         "a reported space refuses it before",
         "tests/trainables/test_trainable.py: `watch` takes",
+    ),
+    "must be {} where seeds are trained as one model": (
+        "no command trains seeds as one model",
+        "tests/trainables/test_replicas.py: where seeds are trained as one model",
+    ),
+    "`seeds` must be one or more; got none": (
+        "no command trains seeds as one model",
+        "tests/trainables/test_replicas.py: `seeds` must be one or more",
     ),
 }

@@ -116,7 +116,7 @@ RULES = [
         typed(
             st.builds(
                 lambda name, value: (f"{name}={value}",),
-                st.sampled_from(("--quiet", "--augment", "--dry-run")),
+                st.sampled_from(("--quiet", "--no-models", "--augment", "--dry-run")),
                 anything,
             )
         ),
@@ -297,7 +297,33 @@ RULES = [
         flag("--storage-path", st.sampled_from(("loop", "./loop", "loop/")), files=LOOP),
     ),
     Rule(
-        "exists already in {}",
+        "`--storage-path` must be a folder or s3://BUCKET/PREFIX",
+        flag(
+            "--storage-path",
+            st.one_of(
+                words.map(lambda word: f"gopher-{word.replace('_', '-')}://{word}"),
+                st.tuples(st.sampled_from(("s3", "gs")), words, words).map(
+                    lambda found: "{}://{}:secret@{}/x".format(*found)
+                ),
+                words.map(lambda word: f"s3://bucket/x?endpoint_override={word}"),
+                st.sampled_from(("s3://", "s3:///x", "S3://bucket/x", "s3://Bucket", "s3://bucket//x", "gs://b")),
+            ),
+        ),
+    ),
+    Rule(
+        "ADDRESS must be s3://BUCKET/KEY or gs://BUCKET/KEY; got {}.",
+        st.builds(
+            lambda name, address: Case((f"{name}.db", address), {}, "study.backup"),
+            words,
+            st.one_of(words, words.map(lambda word: f"s3://{word}"), words.map(lambda word: f"file:///{word}/x")),
+        ),
+    ),
+    Rule(
+        "FILE must lie in a folder that exists; got {}.",
+        words.map(lambda word: Case((f"missing/{word}.db", "s3://bucket/key"), {}, "study.backup")),
+    ),
+    Rule(
+        "preflight.py: exists already in {}",
         typed(words.map(lambda name: (f"--name={name}", "--storage-path=stores")), without=("--storage-path",)).map(
             lambda case: Case(
                 case.arguments,

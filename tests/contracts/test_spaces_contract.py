@@ -53,9 +53,10 @@ def corner(end):
 
 
 def configurations(arm):
-    """Both corners and random samples."""
+    """Both corners and random samples, each once: an arm of a report has only one."""
     suggestions = [corner("low"), corner("high"), *map(at_random, range(NUM_SAMPLES))]
-    return [TrialConfig.from_flat(arm.sample(suggest)) for suggest in suggestions]
+    different = {tuple(values.items()): values for values in map(arm.sample, suggestions)}
+    return [TrialConfig.from_flat(values) for values in different.values()]
 
 
 def build(config):

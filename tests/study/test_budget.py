@@ -278,3 +278,24 @@ def test_budget_too_short_for_all_seeds_still_finds_every_arm_a_winner_and_confi
     assert len(set(study.count(SEARCH).values())) == 1
     assert len(study.seeds()) < SEEDS
     assert study.seconds <= limit - REPORT_SECONDS
+
+
+class Unread(Ledger):
+    """A ledger at which nobody may look."""
+
+    def of_phase(self, phase):
+        raise AssertionError
+
+
+@pytest.mark.parametrize(("limit", "spent"), [(None, 1e6), (1000.0, 300.0)])
+def test_whether_a_trial_goes_on_is_not_asked_of_all_trials_while_the_answer_is_clear(limit, spent):
+    clock = Clock()
+    budget = a_budget(limit, Unread(), clock=clock)
+    clock.now += spent
+    assert not budget.expired(SEARCH)
+
+
+def test_without_a_limit_nobody_looks_at_all_trials_before_a_round():
+    budget = a_budget(None, Unread())
+    assert budget.search_round_fits()
+    assert budget.confirm_round_fits([])

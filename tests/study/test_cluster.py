@@ -4,11 +4,14 @@ import logging
 import signal
 import socket
 import tempfile
+from contextlib import nullcontext
 
 import pytest
+from ray._private.node import Node
 
 from study import cluster
 from study.process import is_alive, is_dead, this_process
+from trainables.config import InputError
 
 
 @pytest.fixture
@@ -55,6 +58,39 @@ def test_sigterm_interrupts_and_is_what_it_was_afterwards(on_ctrl_c, restored_ct
     with pytest.raises(KeyboardInterrupt):
         be_terminated()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+class Starting(Node):
+    """Of Ray, as far as it came when it is too slow."""
+
+    def __init__(self, ended, trouble):
+        self._ended = ended
+        raise RuntimeError(trouble)
+
+    def kill_all_processes(self, check_alive=True, **_):
+        self._ended.append(check_alive)
+
+
+@pytest.mark.parametrize(("slow", "refused"), [(0, False), (2, False), (3, True)])
+def test_ray_that_is_too_slow_is_ended_and_started_again(slow, refused, monkeypatch):
+    ended, tries = [], []
+
+    def init(**arguments):
+        tries.append(arguments["_temp_dir"])
+        if len(tries) <= slow:
+            Starting(ended, "The current node timed out during startup. This could happen because")
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(InputError, match="3 times; this computer is too busy") if refused else nullcontext():
+        cluster._start("folder")
+    assert tries == ["folder"] * min(slow + 1, cluster.STARTS)
+    assert ended == [False] * slow
+
+
+def test_ray_that_fails_otherwise_is_not_started_again(monkeypatch):
+    monkeypatch.setattr("ray.init", lambda **_: Starting([], "no such folder"))
+    with pytest.raises(RuntimeError, match="no such folder"):
+        cluster._start("folder")
 
 
 def test_log_that_cannot_be_opened_costs_no_study(tmp_path, monkeypatch):

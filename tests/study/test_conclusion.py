@@ -38,7 +38,12 @@ def options(tmp_path):
     folder = tmp_path / "runs" / "s"
     folder.mkdir(parents=True)
     return SimpleNamespace(
-        name="s", folder=folder, tracking_uri="http://me:secret@host:1", resume_command="... --resume s"
+        name="s",
+        folder=folder,
+        shared=folder,
+        bucket=None,
+        tracking_uri="http://me:secret@host:1",
+        resume_command="... --resume s",
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 from ray.tune.search import Searcher
 
 from study.dealing import Dealer
+from study.failures import CROWDED, ENDED, LOST, OWN, REFUSED, Failure
 from study.ledger import COMPLETED, CONFIRM, DIVERGED, FAILED, INTERRUPTED, Ledger, Request
 
 
@@ -103,10 +104,8 @@ def test_a_trial_that_failed_is_dealt_again_as_often_as_it_may_be_before_anythin
         assert dealer.suggest(following) == {"arm": "a", "key": "a/stated-confirm/1", "index": 1}
     assert ledger.records["a/stated-confirm/1"].epoch == 1  # what was told stays told
     dealer.on_trial_complete("3", error=True)
-    assert (ledger.records["a/stated-confirm/1"].stop_reason, ledger.records["a/stated-confirm/1"].failures) == (
-        FAILED,
-        3,
-    )
+    record = ledger.records["a/stated-confirm/1"]
+    assert (record.stop_reason, len(record.failures)) == (FAILED, 3)
     assert dealer.suggest("4")["arm"] == "b"
     dealer.on_trial_complete("4", error=True)
     assert not dealer.exhausted
@@ -117,6 +116,19 @@ def test_a_trial_that_failed_is_dealt_again_as_often_as_it_may_be_before_anythin
     dealer.on_trial_complete("6", a_result())
     assert dealer.suggest("7") == Searcher.FINISHED
     assert dealer.exhausted
+
+
+@pytest.mark.parametrize(("kind", "tries"), [(LOST, 21), (REFUSED, 21), (CROWDED, 2), (OWN, 1), (ENDED, 1)])
+def test_what_a_machine_did_costs_none_of_the_trials_own_failures(kind, tries):
+    ledger = Ledger()
+    dealer = a_dealer([a_request("a")], ledger=ledger, max_failures=0)
+    key = a_request("a").key
+    for attempt in range(1, tries + 1):
+        assert ledger.records.get(key) is None or ledger.records[key].stop_reason is None
+        assert dealer.suggest(str(attempt))["arm"] == "a"
+        ledger.note_failure(key, Failure(kind, "node"))
+        dealer.on_trial_complete(str(attempt), error=True)
+    assert (ledger.records[key].stop_reason, len(ledger.records[key].failures)) == (FAILED, tries)
 
 
 def test_what_is_left_running_ends_as_interrupted():

@@ -27,7 +27,7 @@ FLAGS = {
     "--imbalance", "--augment", "--model", "--precision", "--schedule", "--trials", "--seeds", "--seed",
     "--time-budget", "--mode", "--search", "--stopping", "--max-concurrent", "--cpus-per-trial",
     "--gpus-per-trial", "--device", "--address", "--storage-path", "--tracking-uri", "--experiment-name",
-    "--dry-run", "--quiet", "--regime", "--epochs-scale", "--resume", "--force",
+    "--dry-run", "--no-models", "--quiet", "--regime", "--epochs-scale", "--resume", "--force",
     "--max-failures", "--hang-timeout", "--list", "--extend",
 }  # fmt: skip
 OWN_PARTS = """
@@ -176,6 +176,7 @@ def refused(arguments, capsys, folder):
         ((*SMOKE, "--max-concurrent", "0"), "`--max-concurrent` must be >= 1; got 0"),
         ((*SMOKE, "--cpus-per-trial", "0"), "`--cpus-per-trial` must be > 0; got 0"),
         ((*SMOKE, "--cpus-per-trial", "9999"), "`--cpus-per-trial` must be at most this machine's"),
+        ((*SMOKE, "--gpus-per-trial", "Auto"), "--gpus-per-trial: invalid float value: 'Auto'"),
         ((*SMOKE, "--gpus-per-trial", "-1"), "`--gpus-per-trial` must be >= 0; got -1"),
         ((*SMOKE, "--time-budget", "soon"), "`--time-budget` must be a time such as 90s, 30m or 1h30m; got 'soon'"),
         ((*SMOKE, "--time-budget", "0"), "`--time-budget` must be a time such as 90s, 30m or 1h30m; got '0'"),
@@ -294,7 +295,7 @@ def test_flags_reach_the_options(working_directory):
         "data --classes 6,0 --train-size 500 --imbalance 10 --augment --model convnet --precision bf16 --schedule "
         "cosine --trials 3 --seeds 4 --seed 5 --time-budget 1h30m --mode joint --search random --stopping none "
         "--max-concurrent 6 --cpus-per-trial 0.5 --gpus-per-trial 0.25 --device cpu --address auto --storage-path out "
-        "--tracking-uri sqlite:///own.db --experiment-name exp --dry-run --quiet"
+        "--tracking-uri sqlite:///own.db --experiment-name exp --dry-run --no-models --quiet"
     )
     options, space = parse_options(line.split())
     assert space.name == "smoke"
@@ -326,12 +327,15 @@ def test_flags_reach_the_options(working_directory):
         "device": "cpu",
         "cpus_per_trial": 0.5,
         "gpus_per_trial": 0.25,
+        "share_gpus": False,
         "max_concurrent": 6,
         "address": "auto",
         "storage_path": working_directory / "out",
+        "bucket": None,
         "tracking_uri": f"sqlite:///{working_directory}/own.db",
         "experiment_name": "exp",
         "dry_run": True,
+        "no_models": True,
         "quiet": True,
         "regime": "search",
         "epochs_scale": 1.0,
@@ -341,6 +345,12 @@ def test_flags_reach_the_options(working_directory):
         "hang_timeout": 1800,
         "extend": None,
     }
+
+
+def test_a_bucket_holds_the_study_beside_the_driver_s_own_folder(working_directory):
+    options, _ = parse_options(["--space=full", "--name=s", "--storage-path=s3://bucket/some/where/"])
+    assert (options.bucket, options.shared) == ("s3://bucket/some/where", "s3://bucket/some/where/s")
+    assert options.folder == working_directory / "runs" / "s"
 
 
 def test_flags_of_a_reported_study_reach_the_options(working_directory):
@@ -484,6 +494,11 @@ def test_a_study_that_has_no_room_for_more_is_not_extended(on_record, monkeypatc
 def test_flags_that_contradict_the_record_are_refused(on_record, line, says, capsys):
     assert main(line.split()) == 2
     assert capsys.readouterr().err == f"study.launch: {says}\n"
+
+
+def test_gpus_shared_by_themselves_begin_with_a_whole_one_each(working_directory):
+    options, _ = parse_options([*SMOKE, "--gpus-per-trial", "auto"])
+    assert (options.gpus_per_trial, options.share_gpus, options.device) == (1.0, True, "cuda")
 
 
 def test_defaults_need_nothing_but_a_space(working_directory):

@@ -55,3 +55,6 @@ def test_the_bound_counts_what_is_under_way_and_the_weights_that_wait_for_the_en
         checkpoint, most = disk_bytes(resolved(options), options, DATASET)
         waiting[seeds] = most - SLOTS * CHECKPOINT_FILES * checkpoint
     assert waiting[6] == 6 * waiting[1] > 0
+    options = an_options(no_models=True)
+    checkpoint, most = disk_bytes(resolved(options), options, DATASET)
+    assert most == SLOTS * CHECKPOINT_FILES * checkpoint

@@ -398,7 +398,7 @@ def test_close_waits_for_a_slow_store_as_long_as_it_takes_something(study_run, o
 
     class Slow(Mortal):
         def __getattr__(self, name):
-            clock[0] += 40.0
+            clock[0] += 15.0  # what is one to the record takes a few calls
             return getattr(study_run[0], name)
 
     monkeypatch.setattr(record_module, "time", SimpleNamespace(monotonic=lambda: clock[0], time=time.time))
@@ -407,7 +407,7 @@ def test_close_waits_for_a_slow_store_as_long_as_it_takes_something(study_run, o
     for request in requests:
         write(record, request)
     assert record.close(patience_seconds=60) == 0
-    assert clock[0] > 600
+    assert clock[0] > 3 * 60
     assert_complete(study_run, requests)
     assert list(tmp_path.iterdir()) == []
 
@@ -523,3 +523,18 @@ def test_spool_of_another_study_is_refused(study_run, open_record, tmp_path, spo
         deliver_spool(tmp_path, record)
     assert (tmp_path / SPOOL_FILE).exists()
     assert record.close() == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("no answer\nmore of it", "no answer"),
+        ("", ""),
+        (
+            "(raised as a result of autoflush)\n(sqlite3.OperationalError) database or disk is full\n[SQL]",
+            "(sqlite3.OperationalError) database or disk is full",
+        ),
+    ],
+)
+def test_of_an_error_the_line_is_kept_that_says_why(text, line):
+    assert record_module._telling_line(OSError(text)) == line

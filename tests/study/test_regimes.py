@@ -29,6 +29,14 @@ SMALL = pick(STUDY, ["tanh-focal", "tanh-cross_entropy", "tanh-focal-rate_1e-2"]
 SEEDS = confirm_seeds(0, 10)
 
 
+def an_options(regime, folder):
+    """On a cluster, where nobody says how much is dealt at once."""
+    return SimpleNamespace(
+        regime=regime, seed=0, max_concurrent=None, max_failures=0, quiet=True, folder=folder, shared=folder,
+        address="auto",
+    )  # fmt: skip
+
+
 def searched(study, accuracy, *, reason=lambda _request: COMPLETED):
     """A ledger in which the whole grid has been run; ``accuracy`` is asked for each request."""
     ledger = Ledger()
@@ -138,7 +146,7 @@ def test_both_regimes_see_the_same_seeds():
 
 @pytest.mark.parametrize("regime", ["stated", "fair", "both"])
 def test_trials_and_epochs_are_planned_as_they_are_dealt(regime, tmp_path):
-    options = SimpleNamespace(regime=regime, seed=0, max_concurrent=None, max_failures=0, quiet=True, folder=tmp_path)
+    options = an_options(regime, tmp_path)
     ledger = Ledger()
     conduct = conduct_regimes(SMALL, options, ledger, slots=2, recalled={})
     for name in map(str, itertools.count()):
@@ -157,7 +165,7 @@ def test_trials_and_epochs_are_planned_as_they_are_dealt(regime, tmp_path):
 
 
 def test_only_stated_trials_watch_the_test_split(tmp_path):
-    options = SimpleNamespace(regime="both", seed=0, max_concurrent=None, max_failures=0, quiet=True, folder=tmp_path)
+    options = an_options("both", tmp_path)
     conduct = conduct_regimes(loss_by_optimizer.STUDY, options, Ledger(), slots=2, recalled={})
     first = conduct.dealer.suggest("1")
     assert first["watch"] == ["test", "noise"]
@@ -169,7 +177,7 @@ def test_only_stated_trials_watch_the_test_split(tmp_path):
 
 
 def test_a_stage_that_ended_early_is_noted(tmp_path):
-    options = SimpleNamespace(regime="stated", seed=0, max_concurrent=None, max_failures=0, quiet=True, folder=tmp_path)
+    options = an_options("stated", tmp_path)
     ledger = Ledger()
     conduct = conduct_regimes(SMALL, options, ledger, slots=2, recalled={})
     conduct.dealer.suggest("1")

@@ -12,6 +12,7 @@ import pytest
 from optuna.storages.journal import JournalFileBackend
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
+from ray.tune.trainable.metadata import _TrainingRunMetadata
 
 from search_spaces.smoke import STUDY as SMOKE
 from study.conduct import JOURNAL_FILE, conduct_search, open_journal
@@ -65,7 +66,7 @@ def live(folder, record, protocol=None, **changes):
         request = conduct.dealer.suggest(trial_id)
         if request == Searcher.FINISHED:
             break
-        trial = SimpleNamespace(trial_id=trial_id, config=request)
+        trial = SimpleNamespace(trial_id=trial_id, config=request, run_metadata=_TrainingRunMetadata())
         conduct.scheduler.on_trial_add(None, trial)
         for epoch in sorted({2, *request["rungs"], request["config"]["epochs"]}):
             result = train(request, epoch)
@@ -146,6 +147,21 @@ def test_a_study_killed_at_any_write_of_its_ledger_ends_as_an_uninterrupted_one(
         again, winners_again = live(folder, record)
         assert again == expected, (at, how)
         assert winners_again == winners
+
+
+@pytest.mark.parametrize("forgotten", [1, 3, 8, 1000])
+def test_a_study_whose_mlflow_is_a_copy_of_earlier_ends_as_an_uninterrupted_one(forgotten, tmp_path, killed):
+    expected, winners = live(tmp_path / "whole", Ends(killed))
+    writes = killed["count"]
+    for at in random.Random(forgotten).sample(range(writes // 2, writes), 6):
+        killed.update(at=at, how="after", count=0)
+        folder, record = tmp_path / f"{at}", Ends(killed)
+        with pytest.raises(KilledError):
+            live(folder, record)
+        for key in list(record)[-forgotten:]:  # the last that it had heard of: the journal is never older
+            del record[key]
+        killed.update(at=None, count=0)
+        assert live(folder, record) == (expected, winners)
 
 
 def test_a_study_killed_again_and_again_ends_as_an_uninterrupted_one(tmp_path, killed):

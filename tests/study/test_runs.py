@@ -40,9 +40,9 @@ def study_run(uri):
 def trial_runs(study_run):
     """``trial_runs(dataset=...)`` builds them; a client other than the store's may be given."""
 
-    def build(client=None, *, dataset=None, known=None):
+    def build(client=None, *, dataset=None, known=None, **how):
         store, experiment_id, parent = study_run
-        return TrialRuns(client or store, experiment_id, parent, TAGS, dataset=dataset, known=known or {})
+        return TrialRuns(client or store, experiment_id, parent, TAGS, dataset=dataset, known=known or {}, **how)
 
     return build
 
@@ -210,6 +210,16 @@ def test_run_is_looked_for_only_after_it_was_asked_for(study_run, trial_runs):
     create()
     assert calls.names == ["create_run", "search_runs order_by"]
     assert children(*study_run)[1] == 1
+
+
+@pytest.mark.parametrize("answers_get_lost", [True, False])
+def test_an_end_looks_for_twins_only_where_there_may_be_some(study_run, trial_runs, answers_get_lost):
+    calls = Calls(study_run[0])
+    runs = trial_runs(calls, answers_get_lost=answers_get_lost)
+    begin(runs, a_request())
+    finish(runs, KEY)
+    assert ("search_runs order_by" in calls.names) is answers_get_lost
+    assert only_run(study_run).info.status == "FINISHED"
 
 
 def test_run_that_the_client_made_twice_by_itself_is_there_once_at_the_end(study_run, trial_runs):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from ray.tune.schedulers import TrialScheduler
+from ray.tune.trainable.metadata import _TrainingRunMetadata
 
 from search_spaces.arms import Arm, Categorical, Parameter, Study
 from search_spaces.full import STUDY as FULL
@@ -35,13 +36,17 @@ class Stage:
         self.scheduler = ArmScheduler(self.ledger, plan, expired)
 
     def add(self, arm="mse", phase=SEARCH):
+        trial = self.add_quietly(arm, phase)
+        self.scheduler.on_trial_add(None, trial)
+        return trial
+
+    def add_quietly(self, arm="mse", phase=SEARCH):
         number = len(self.ledger.records)
         request = Request(arm, phase, number, {"epochs": 40})
         self.ledger.open(request)
         config = {"key": request.key, "arm": arm, "phase": phase, "index": number}
-        trial = SimpleNamespace(trial_id=f"id{number}", config=config, status="RUNNING")
-        self.scheduler.on_trial_add(None, trial)
-        return trial
+        metadata = _TrainingRunMetadata()
+        return SimpleNamespace(trial_id=f"id{number}", config=config, status="RUNNING", run_metadata=metadata)
 
     def report(self, trial, epoch, val_accuracy, epochs=40):
         return self.scheduler.on_trial_result(None, trial, a_result(epoch, val_accuracy, epochs))
@@ -59,21 +64,43 @@ def a_result(epoch, val_accuracy, epochs=40):
     return {"epoch": epoch, "schedule_percent": 100 * epoch / epochs, "val_accuracy": val_accuracy}
 
 
+@pytest.mark.parametrize("plan", [PLAN, None])
+def test_nothing_stays_of_what_tune_keeps_of_the_metrics_of_a_trial_that_ended(plan):
+    stage = Stage(plan)
+    running, ended = stage.add(), stage.add()
+    for trial in (running, ended):
+        trial.run_metadata.update_metric("val_accuracy", 0.5, step=1)
+    stage.scheduler.on_trial_complete(None, ended, a_result(40, 0.5))
+    kept = [(trial.run_metadata.metric_analysis, trial.run_metadata.metric_n_steps) for trial in (running, ended)]
+    assert all(kept[0])
+    assert kept[1] == ({}, {})
+
+
+@pytest.mark.parametrize("unsaved", [True, False])
+def test_tune_saves_no_trials_state_where_nobody_would_read_it(unsaved):
+    controller = SimpleNamespace(_trials_to_cache={"one before"})
+    stage = Stage()
+    stage.scheduler.unsaved = unsaved
+    stage.scheduler.on_trial_add(SimpleNamespace(_tune_controller=controller), stage.add_quietly())
+    controller._trials_to_cache.add("one after")
+    assert controller._trials_to_cache == (set() if unsaved else {"one before", "one after"})
+
+
 @pytest.mark.parametrize(
     ("study", "schedule", "time_attribute", "rungs"),
     [
-        (FULL, "constant", "epoch", [5, 15]),
+        (FULL, "constant", "epoch", [8, 24]),
         (SMOKE, "constant", "epoch", [3]),
-        (a_study([30]), "constant", "epoch", [4, 12]),
-        (a_study([4, 100]), "constant", "epoch", [13, 39]),
+        (a_study([30]), "constant", "epoch", [6, 18]),
+        (a_study([4, 101]), "constant", "epoch", [21, 63]),
         (FULL, "cosine", "schedule_percent", [30, 90]),
         (SMOKE, "cosine", "schedule_percent", [75]),
         (a_study([9, 18]), "cosine", "schedule_percent", [33.333333]),
-        (a_study([24, 100]), "cosine", "schedule_percent", [12.5, 37.5]),
-        (a_study([100, 200]), "cosine", "schedule_percent", [12.5, 37.5]),
+        (a_study([24, 100]), "cosine", "schedule_percent", [20, 60]),
+        (a_study([100, 200]), "cosine", "schedule_percent", [20, 60]),
     ],
 )
-def test_rungs_start_at_three_epochs_or_an_eighth_and_triple(study, schedule, time_attribute, rungs):
+def test_rungs_start_at_three_epochs_or_a_fifth_and_triple(study, schedule, time_attribute, rungs):
     plan = plan_rungs(study, stopping="asha", schedule=schedule)
     assert (plan.time_attribute, plan.grace_period) == (time_attribute, rungs[0])
     assert plan.rungs == rungs
@@ -97,7 +124,7 @@ def test_trials_too_short_for_a_rung_are_not_stopped(schedule):
 
 def test_trial_is_looked_at_when_its_epochs_reach_a_rung():
     plan = plan_rungs(FULL, stopping="asha", schedule="constant")
-    assert [rung_epochs(plan, epochs) for epochs in (5, 10, 20, 40)] == [[], [5], [5, 15], [5, 15]]
+    assert [rung_epochs(plan, epochs) for epochs in (8, 10, 20, 40)] == [[], [8], [8], [8, 24]]
     assert rung_epochs(None, 40) == []
 
 
@@ -110,7 +137,7 @@ def test_no_rung_under_a_cosine_is_missed_or_late_by_a_rounding_error():
     for shortest, times in itertools.product(range(4, 200), (1, 2, 3, 5)):
         epochs = shortest * times
         plan = plan_rungs(a_study({shortest, epochs}), stopping="asha", schedule="cosine")
-        first = max(Fraction(3, shortest), Fraction(1, 8))
+        first = max(Fraction(3, shortest), Fraction(1, 5))
         exact = [first * 3**power for power in range(3) if first * 3**power < 1]
         looked_at = rung_epochs(plan, epochs)
         assert looked_at == [math.ceil(share * epochs) for share in exact]

@@ -16,7 +16,7 @@ from search_spaces.full import LEARNING_RATES
 from search_spaces.full import STUDY as FULL
 from search_spaces.smoke import STUDY as SMOKE
 from study.ledger import COMPLETED, CONFIRM, DIVERGED, FAILED, INTERRUPTED, PRUNED, SEARCH, Ledger, Request, TrialRecord
-from study.search import ArmSearch, StudySearcher, build_searches, derive_seed
+from study.search import REMEMBERED, ArmSearch, StudySearcher, _Recent, build_searches, derive_seed
 from trainables.config import TrialConfig
 
 SEED = 11
@@ -190,6 +190,65 @@ def test_tpe_searches_where_it_found_good_trials():
 
     errors = {name: sum(error_of_the_second_half(name, seed) for seed in range(3)) for name in ("tpe", "random")}
     assert errors["tpe"] < 0.7 * errors["random"]
+
+
+@pytest.mark.parametrize(("forgotten", "same"), [(20, True), (-20, False)])
+def test_a_proposal_is_made_from_the_last_trials_so_that_its_cost_is_bounded(forgotten, same):
+    study = Study("one", "?", "loss", (FULL.arm("mse"),), "mse")
+    count = REMEMBERED + forgotten
+    source = optuna.storages.InMemoryStorage()
+    (search,) = searches_of(study, sampler="random", trials=count, storage=source)
+    converse(search, count, near(1e-2))
+    trials = optuna.load_study(study_name="s/mse", storage=source).trials
+
+    def propose(first_values):
+        storage = optuna.storages.InMemoryStorage()
+        known = optuna.create_study(storage=storage, study_name="s/mse", direction="maximize")
+        for trial, value in itertools.zip_longest(trials, first_values):
+            known.add_trial(trial if value is None else _with_value(trial, value))
+        (search,) = searches_of(study, trials=10_000, storage=storage)
+        return search.ask()
+
+    one, other = propose([0.99] * 20), propose([0.01] * 20)
+    assert one[0] == other[0] == count
+    assert (one == other) is same
+
+
+@pytest.mark.parametrize("states", [None, (TrialState.COMPLETE,), (TrialState.COMPLETE, TrialState.PRUNED)])
+def test_what_a_proposal_is_made_from_are_the_last_trials_of_the_states_it_asks_for(states):
+    storage = optuna.storages.InMemoryStorage()
+    study = _Recent(optuna.create_study(storage=storage, direction="maximize").study_name, storage)
+    generator = random.Random(0)
+    for number in range(2 * REMEMBERED):
+        state = generator.choice([TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL])
+        value = float(number) if state == TrialState.COMPLETE else None
+        study.add_trial(optuna.trial.create_trial(state=state, value=value))
+    every = optuna.load_study(study_name=study.study_name, storage=storage).get_trials(deepcopy=False, states=states)
+    for how in ({}, {"use_cache": True}, {"deepcopy": False}):
+        assert study._get_trials(states=states, **how) == every[-REMEMBERED:]
+    assert study._get_trials(deepcopy=False)[-1] is every[-1] or states is not None
+    assert study._get_trials()[-1] is not study._get_trials(deepcopy=False)[-1]
+
+
+def test_a_proposal_looks_at_no_more_trials_the_more_there_are(monkeypatch):
+    looked = []
+
+    class Trial:
+        @property
+        def state(self):
+            looked.append(self)
+            return TrialState.COMPLETE
+
+    trials = [Trial() for _ in range(10 * REMEMBERED)]
+    monkeypatch.setattr(_Recent, "all_trials", trials)
+    study = optuna.create_study(direction="maximize")
+    recent = _Recent(study.study_name, study._storage)
+    assert recent._get_trials(False, (TrialState.COMPLETE,), True) == trials[-REMEMBERED:]
+    assert len(looked) == REMEMBERED
+
+
+def _with_value(trial, value):
+    return optuna.trial.create_trial(params=trial.params, distributions=trial.distributions, value=value)
 
 
 def test_half_of_a_small_budget_is_random_before_tpe_takes_over():

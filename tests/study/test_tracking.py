@@ -52,7 +52,9 @@ def stage():
     request = a_request()
     ledger.open(request)
     trial = SimpleNamespace(config={"key": request.key}, last_result={}, error_file=None)
-    return SimpleNamespace(ledger=ledger, notes=notes, trial=trial, callback=MlflowCallback(notes, ledger))
+    return SimpleNamespace(
+        ledger=ledger, notes=notes, trial=trial, callback=MlflowCallback(notes, ledger, clock=iter(range(100)).__next__)
+    )
 
 
 def a_result(*epochs, **others):
@@ -69,11 +71,12 @@ def test_callback_tells_the_epochs_of_every_result(stage):
 
 @pytest.mark.parametrize("stop_reason", [COMPLETED, PRUNED, DIVERGED, INTERRUPTED])
 def test_callback_ends_a_run_with_the_ledgers_reason_the_node_and_the_final_record(stage, stop_reason):
+    stage.callback.on_trial_start(1, [], stage.trial)
     stage.callback.on_trial_result(1, [], stage.trial, a_result(1))
     stage.ledger.records[KEY].stop_reason = stop_reason
     stage.trial.last_result = {"final": FINAL}
     stage.callback.on_trial_complete(1, [], stage.trial)
-    assert stage.notes.ends == [(KEY, stop_reason, {"node": "worker-1"}, FINAL)]
+    assert stage.notes.ends == [(KEY, stop_reason, {"node": "worker-1", "node_seconds": "2.0"}, FINAL)]
 
 
 def test_callback_ends_a_failed_run_with_the_end_of_its_traceback_and_without_passwords(stage, tmp_path):
@@ -96,13 +99,37 @@ def test_callback_ends_a_failed_run_whose_traceback_is_lost(stage, error_file):
 
 
 def test_what_a_reader_must_know_of_a_trials_checkpoints_is_a_tag_of_its_run(stage):
+    stage.callback.on_trial_start(1, [], stage.trial)
     said = ("Its checkpoint was damaged.", None, "It went on from epoch 3.")
     for epoch, notice in enumerate(said, 1):
         stage.callback.on_trial_result(1, [], stage.trial, a_result(epoch, notice=notice))
     stage.ledger.records[KEY].stop_reason = COMPLETED
     stage.callback.on_trial_complete(1, [], stage.trial)
     ((_, _, tags, _),) = stage.notes.ends
-    assert tags == {"node": "worker-1", "notice": "Its checkpoint was damaged. It went on from epoch 3."}
+    where = {"node": "worker-1", "node_seconds": "4.0"}
+    assert tags == {**where, "notice": "Its checkpoint was damaged. It went on from epoch 3."}
+
+
+def test_a_trial_that_moved_has_all_its_nodes_in_order_and_the_time_it_was_on_each():
+    now = iter(range(0, 1000, 10))
+    ledger, notes = Ledger(), Notes()
+    ledger.open(a_request())
+    callback = MlflowCallback(notes, ledger, clock=lambda: float(next(now)))
+    trial = SimpleNamespace(config={"key": KEY}, last_result={}, error_file=None)
+
+    def run_on(*nodes):
+        callback.on_trial_start(1, [], trial)
+        for node in nodes:
+            callback.on_trial_result(1, [], trial, {"rows": [(1, a_row(1))], "node": node})
+
+    for nodes in (("a", "a"), ("b",), (), ("b",)):  # the third was lost before it was heard of
+        run_on(*nodes)
+        if nodes != ("b",) or len(notes.rows) < 4:
+            callback.on_trial_error(1, [], trial)
+    ledger.records[KEY].stop_reason = COMPLETED
+    callback.on_trial_complete(1, [], trial)
+    ((_, _, tags, _),) = notes.ends
+    assert tags == {"node": "b", "nodes": "a b", "node_seconds": "30.0 40.0"}
 
 
 def test_trial_that_failed_and_is_tried_again_keeps_its_run_and_each_epoch_once(study_run):

@@ -15,6 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.buckets import serving_bucket
+from trainables.bucket import list_objects, write_object
 from trainables.checkpoint import MAGIC, VERSION, read_checkpoint, remove_checkpoint, replace_file, write_checkpoint
 
 TRIAL = {"key": "arm/search/0", "config": {"loss": "l1", "epochs": 9}, "model": {"weight": ["torch.float32", 2, 3]}}
@@ -310,3 +312,47 @@ def test_the_driver_removes_checkpoints_without_torch(path):
     done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
     assert names(path) == []
+
+
+# In a bucket
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    with serving_bucket() as address:
+        yield address
+
+
+def test_in_a_bucket_the_last_one_is_read_and_removed(bucket):
+    address = f"{bucket}/s/checkpoints/arm/search/0.pt"
+    assert read_checkpoint(address, TRIAL) == (None, "")
+    for epoch in (1, 2):
+        write_checkpoint(address, content(epoch))
+    found, notice = read_checkpoint(address, TRIAL)
+    assert (found["epoch"], notice) == (2, "")
+    assert list(list_objects(f"{bucket}/s")) == ["checkpoints/arm/search/0.pt"]
+    remove_checkpoint(address)
+    assert list(list_objects(f"{bucket}/s")) == []
+
+
+@pytest.mark.parametrize(
+    ("damaged", "reason"),
+    [
+        (GOOD[:-1], DAMAGED),
+        (b"", NO_CHECKPOINT),
+        (packed(saved(content(3, key="other"))), "is of another trial (by its key)"),
+    ],
+)
+def test_in_a_bucket_what_is_not_good_is_not_believed(damaged, reason, bucket):
+    address = f"{bucket}/damaged/0.pt"
+    write_object(address, damaged)
+    assert read_checkpoint(address, TRIAL) == (None, f"The checkpoint 0.pt {reason}; the trial starts from scratch.")
+    write_checkpoint(address, content(4))
+    assert read_checkpoint(address, TRIAL)[0]["epoch"] == 4
+
+
+def test_a_bucket_that_is_gone_is_said_and_the_trial_starts_from_scratch(bucket):
+    reason = "The checkpoint 0.pt cannot be read (OSError); the trial starts from scratch."
+    assert read_checkpoint(f"{bucket}-not/0.pt", TRIAL) == (None, reason)
+    with pytest.raises(OSError, match="bucket"):
+        write_checkpoint(f"{bucket}-not/0.pt", content(1))

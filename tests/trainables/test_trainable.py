@@ -741,7 +741,7 @@ from types import SimpleNamespace
 from trainables.trainable import ClassifierTrainable
 
 trainable = ClassifierTrainable.__new__(ClassifierTrainable)
-trainable._hang_seconds = 0.5
+trainable._hang_seconds, trainable._other = 0.5, ""
 for seconds in (0.0, 0.0, 60.0):
     trainable._trainer = SimpleNamespace(advance=lambda: time.sleep(seconds) or {"done": False})
     print(trainable.step(), flush=True)
