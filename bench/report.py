@@ -9,27 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from bench.large_study import NAME, write_large_study
 from bench.measure import Figure, Measurement, Result
+from bench.server import group_seconds, serve
 from bench.studies import ROOT
 
 MAX_SECONDS = {"load": 15.0, "report": 30.0}
 MAX_PAGE_MEGABYTES = 15.0
-START_SECONDS = 180
-#: A server has started when it needs less than so much of the processor in so many seconds.
-IDLE_SECONDS = 0.2
-SETTLE_SECONDS = 4
 SCRIPTS = {
     "load": "from analysis.load import load_study; load_study({name!r}, tracking_uri={uri!r})",
     "report": "from analysis.report import build_report; build_report({name!r}, tracking_uri={uri!r}, output={out!r})",
@@ -47,7 +40,7 @@ def measure(share: float = 1.0) -> Result:
         figures += time_commands("SQLite", uri, out)
         megabytes = (out / "report.html").stat().st_size / 1e6
         figures.append(Figure(name="page", ours=megabytes, unit="MB", at_most=MAX_PAGE_MEGABYTES))
-        with serve(folder, share) as (uri, group):
+        with serve_large_study(folder, share) as (uri, group):
             figures += time_commands("server, cold", uri, out, group)
             attach(uri, out / "epochs.parquet")
             figures += time_commands("server, warm", uri, out, group)
@@ -66,17 +59,6 @@ def time_commands(place: str, uri: str, out: Path, group: int | None = None) -> 
         if group is not None:
             figures.append(Figure(name=f"{name}: server's processor", ours=group_seconds(group) - before, unit="s"))
     return figures
-
-
-def group_seconds(group: int | None) -> float:
-    """Processor time of a process group's living processes; 0 where the system does not tell."""
-    ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat") if group is not None else ():
-        with contextlib.suppress(OSError):
-            # After the name, which may hold anything: state, parent, group, …, user and system time 9 places on.
-            values = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-            ticks += int(values[11]) + int(values[12]) if int(values[2]) == group else 0
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def run(script: str) -> tuple[float, float]:
@@ -101,48 +83,9 @@ def attach(uri: str, file: Path) -> None:
 
 
 @contextlib.contextmanager
-def serve(folder: Path, share: float = 1.0) -> Iterator[tuple[str, int]]:
+def serve_large_study(folder: Path, share: float = 1.0) -> Iterator[tuple[str, int]]:
     """A tracking server with a large study of its own, artifacts behind it: its address and process group."""
     database = f"sqlite:///{folder}/served.db"
     write_large_study(database, folder / "served" / NAME, location=f"mlflow-artifacts:/{NAME}", share=share)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", database, "--artifacts-destination", str(folder / "served")]
-    with (
-        (folder / "server.log").open("w") as log,
-        subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True) as process,
-    ):
-        try:
-            uri = f"http://127.0.0.1:{port}"
-            wait_for(lambda: urlopen(f"{uri}/health", timeout=5).status)
-            settle(process.pid)
-            yield uri, process.pid
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)  # its workers too
-
-
-def settle(group: int) -> None:
-    """Until a server that answers has started its other workers too: that work is not the request's."""
-    end, before = time.monotonic() + START_SECONDS, -1.0
-    while time.monotonic() < end and (now := group_seconds(group)) - before > IDLE_SECONDS:
-        before = now
-        time.sleep(SETTLE_SECONDS)
-
-
-def wait_for(answers: Callable[[], object]) -> None:
-    """Until a server answers.
-
-    Raises:
-        TimeoutError: If it does not.
-    """
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end:
-        try:
-            answers()
-        except (URLError, OSError):
-            time.sleep(0.5)
-        else:
-            return
-    raise TimeoutError(f"No answer within {START_SECONDS} s.")
+    with serve(folder, database, folder / "served") as served:
+        yield served

@@ -24,10 +24,17 @@ BENCHMARKS = {
     "epoch": "an epoch against plain PyTorch and a DataLoader",
     "overhead": "what a short trial costs beside its training",
     "start": "seconds from the command to the first result",
-    "memory": "peak memory of the driver",
+    "memory": "peak memory of the driver and of a slot, and what of it is the data",
+    "replicas": "ten seeds of a configuration as one batched model, on this CPU",
+    "gpu": "trials per hour on a CUDA card: packed processes against batched seeds",
     "full": "seconds of the full study on the digits",
     "stated": "seconds of a report's stated grid on Fashion-MNIST",
+    "idioms": "the same grid as others' documentation has a user write it (an hour and a half)",
+    "proposal": "what the next configuration costs, by the trials before it",
+    "search": "epochs until a search has found what an arm can do, by replay (reads no clock)",
     "report": "seconds of a report of 1,000 trials, from SQLite and a server",
+    "tracking": "what a report costs the driver, beside Ray's callback for MLflow",
+    "scale": "10,000 trials, a simulated cluster, and the driver without Ray (about half an hour)",
 }
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "pandas")
 COLUMNS = (("benchmark", 9), ("figure", 58), ("ours", 9), ("reference", 9), ("ratio", 6), ("bound", 9), ("holds", 5))

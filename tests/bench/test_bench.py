@@ -1,7 +1,11 @@
 """The benchmarks measure what they say: contenders do the same work, the arithmetic is right. No time is asserted."""
 
+import contextlib
 import os
+import pathlib
 import resource
+import subprocess
+import sys
 import time
 import types
 
@@ -11,10 +15,10 @@ import pytest
 import torch
 
 from analysis.load import load_study
-from bench import large_study, overhead, run
+from bench import large_study, memory, overhead, proposal, run, studies, synthetic
 from bench.epoch import CONVNET, MLP, build_bare, build_dataloader, build_ours, open_fashion_mnist
 from bench.measure import Figure, Measurement, Result, alternate, compare
-from bench.studies import launch, peak_resident_bytes
+from bench.studies import Launched, WorkerMemory, launch, peak_resident_bytes, worker_memory
 from search_spaces.table import load_space
 from tests.needs import need_fashion_mnist
 from trainables.config import TrialConfig
@@ -22,14 +26,6 @@ from trainables.data import load_dataset
 from trainables.loop import draw_split, load_resident
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +226,62 @@ def test_peak_memory_is_the_kernels_own_and_zero_for_a_process_that_is_gone():
     assert peak_resident_bytes(2**22 + 1) == 0  # above the kernel's largest process id
 
 
+SHARING = """
+import mmap, sys
+with open(sys.argv[1], "r+b") as file:
+    pages = mmap.mmap(file.fileno(), 0)
+sum(pages[::4096])
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_processes_share_is_not_their_own(tmp_path):
+    size = 100_000_000
+    before = worker_memory(os.getpid())
+    block = np.ones(size, dtype=np.uint8)
+    grown = worker_memory(os.getpid())
+    assert grown.own - before.own == pytest.approx(size, rel=0.2)
+    (tmp_path / "data").write_bytes(block)
+    command = [sys.executable, "-c", SHARING, str(tmp_path / "data")]
+    with contextlib.ExitStack() as stack:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        sharing = [stack.enter_context(subprocess.Popen(command, **pipes)) for _ in range(2)]
+        for process in sharing:
+            process.stdout.readline()  # it has read all pages
+        for process in sharing:
+            seen = worker_memory(process.pid)
+            assert seen.resident > size
+            assert seen.resident - seen.share > 0.4 * size
+            assert seen.own < 0.3 * size
+        for process in sharing:
+            process.stdin.close()
+    assert worker_memory(2**22 + 1) == WorkerMemory(own=0, share=0, resident=0)
+
+
+def test_workers_are_the_processes_below_a_study_that_run_its_trials():
+    names = ("ray::ClassifierTrainable.train_buffered", "ray::DashboardAgent")
+    worker, agent = started = [subprocess.Popen([name, "60"], executable="/bin/sleep") for name in names]
+    try:
+        assert studies.find_workers(os.getpid()) == [worker.pid]
+        assert studies.find_workers(agent.pid) == []
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def test_each_slot_has_a_peak_of_each_kind():
+    workers = (WorkerMemory(own=1_000_000_000, share=2_000_000_000, resident=3_000_000_000), WorkerMemory(1, 1, 1))
+    found = memory.slot_measurements("digits", Launched(pathlib.Path(), 0.0, 1.0, 1, workers))
+    assert [(item.contender, item.round, item.value) for item in found if item.round == 1] == [
+        ("slot, digits: own", 1, 1.0),
+        ("slot, digits: share", 1, 2.0),
+        ("slot, digits: resident", 1, 3.0),
+    ]
+    assert len(found) == 6
+
+
 @pytest.fixture
 def _made_up_benchmark(monkeypatch):
     measurements = timed(ours=[2.0, 2.0], bare=[1.0, 1.0])
@@ -279,7 +331,7 @@ def test_an_unknown_benchmark_is_refused_with_the_choices(capsys):
         run.main(["speed"])
     assert caught.value.code == 2
     assert (
-        "unknown benchmark 'speed'; choose from epoch, overhead, start, memory, full, stated, report"
+        f"unknown benchmark 'speed'; choose from epoch, overhead, {', '.join(list(run.BENCHMARKS)[2:])}"
         in capsys.readouterr().err
     )
 
@@ -287,8 +339,8 @@ def test_an_unknown_benchmark_is_refused_with_the_choices(capsys):
 def test_the_large_study_has_a_thousand_trials_of_forty_epochs_and_twenty_metrics():
     trials = large_study.plan_trials(1.0)
     assert len(trials) == len({trial.key for trial in trials}) == 1000
-    assert len(large_study.METRICS) == len(set(large_study.METRICS)) == 20
-    assert len(large_study.draw_histories(trials[0])["val_f1_macro"]) == 40
+    assert len(synthetic.METRICS) == len(set(synthetic.METRICS)) == 20
+    assert len(synthetic.draw_histories(trials[0])["val_f1_macro"]) == 40
 
 
 def test_a_part_of_the_large_study_loads_as_a_launched_one_would(tmp_path):
@@ -301,14 +353,25 @@ def test_a_part_of_the_large_study_loads_as_a_launched_one_would(tmp_path):
     assert set(record.finals) == set(record.trials.query("phase != 'search'")["run_id"])
     confirm = record.trials.query("phase == 'confirm' and arm == 'loss_3' and seed == 2").iloc[0]
     drawn = next(trial for trial in large_study.plan_trials(0.02) if trial.key == confirm["trial_id"])
-    assert confirm["test_accuracy"] == large_study.draw_histories(drawn)["val_accuracy"][-1]
+    assert confirm["test_accuracy"] == synthetic.draw_histories(drawn)["val_accuracy"][-1]
     assert record.protocol["baseline"] == "loss_0"
 
 
 def test_processor_time_of_a_group_is_that_of_its_processes():
-    from bench.report import group_seconds
+    from bench.server import group_seconds
 
     own = group_seconds(os.getpgid(0))
     assert own >= time.process_time() * 0.9  # this process is one of the group
     assert group_seconds(None) == 0
     assert group_seconds(2**22 + 1) == 0
+
+
+def test_a_proposal_is_timed_as_often_as_it_says(monkeypatch):
+    monkeypatch.setattr(proposal, "COUNTS", (10, 20, 30))
+    monkeypatch.setattr(proposal, "NEAR", 5)
+    result = proposal.measure()
+    assert [measurement.round for measurement in result.measurements] == list(range(1, 31))
+    assert all(measurement.value >= 0 for measurement in result.measurements)
+    *counted, growth = result.figures
+    assert len(counted) == 3
+    assert growth.ratio == pytest.approx(counted[2].ours / counted[1].ours)

@@ -1,0 +1,1 @@
+"""The same grid as others' documentation would have a user write it."""
