@@ -75,9 +75,11 @@ def test_ctrl_c_ends_a_study_well_and_says_how_it_goes_on(tmp_path, undisturbed)
     process.send_signal(signal.SIGINT)
     assert process.wait(120) == 130, chaos.said()
     assert chaos.said().rstrip().endswith("Go on with: python -m study.launch --resume s")
+    assert "Traceback" not in chaos.said()
     parent, trials = whole_record.read(tmp_path)
     assert (parent["status"], parent["tags"]["state"]) == ("KILLED", "interrupted")
-    assert not any(trial["status"] == "RUNNING" for trial in trials)
+    assert {trial["status"] for trial in trials} <= {"FINISHED", "KILLED"}
+    assert any(trial["tags"]["stop_reason"] == "interrupted" for trial in trials)
     assert chaos.live() == 0, chaos.said()
     whole_record.check(tmp_path)
     assert whole_record.outcomes(tmp_path) == undisturbed

@@ -11,6 +11,7 @@ from collections import Counter
 import pytest
 
 from analysis.claims.model import VERDICTS
+from tests.end_to_end import whole_record
 from tests.end_to_end.conftest import Launched, command, launch
 
 ARMS = "tanh-cross_entropy,tanh-kl_div,tanh-focal,tanh-focal-rate_1e-2"
@@ -130,16 +131,6 @@ def test_resuming_what_has_ended_runs_nothing_and_says_so(study):
     assert study.parent.data.tags["state"] == "finished"
 
 
-def table_of(study):
-    """What a study came to, trial by trial: every metric of every epoch apart from times."""
-    content = {}
-    for run in study.runs():
-        names = sorted(name for name in run.data.metrics if "seconds" not in name)
-        assert run.data.tags["trial_id"] not in content
-        content[run.data.tags["trial_id"]] = {name: (study.steps(run, name), study.values(run, name)) for name in names}
-    return content
-
-
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     """The same study twice: once without a break, once with its driver killed twice."""
@@ -184,16 +175,16 @@ def ended(study):
 
 def test_a_study_killed_twice_ends_as_one_that_never_was(pair):
     whole, killed = pair
-    assert table_of(killed) == table_of(whole)
+    assert whole_record.outcomes(killed.folder) == whole_record.outcomes(whole.folder)
 
 
 def test_after_kills_every_trial_has_one_run_and_none_is_left_running(pair):
     whole, killed = pair
     assert {run.info.status for run in killed.runs()} == {"FINISHED"}
     assert len(killed.runs()) == len(whole.runs())
-    for run in killed.runs():
-        steps = killed.steps(run, "val_accuracy")
-        assert steps == sorted(set(steps))
+    for trial in whole_record.read(killed.folder)[1]:
+        steps = [step for step, _ in trial["values"]["val_accuracy"]]
+        assert steps == list(range(1, len(steps) + 1))
 
 
 @pytest.mark.parametrize(
@@ -217,6 +208,8 @@ def test_every_reported_study_runs_as_stated_and_answers_its_claims(tmp_path, sp
         "1",
         "--precision",
         "bf16",
+        "--max-concurrent",
+        "1",
     )
     study = launch(tmp_path, "--space", space, "--arms", arms, *flags)
     assert study.code == 0, study.stderr

@@ -112,7 +112,7 @@ def watched(server, tmp_path_factory):
     with GuardedProxy(server.port) as proxy:
         arguments = (
             "--space", "smoke", "--arms", "cross_entropy,focal", "--trials", "2", "--seeds", "2", "--name", "s",
-            "--stopping", "none", "--max-concurrent", "2", "--dataset", f"npz:{DATA}",
+            "--stopping", "none", "--max-concurrent", "2", "--no-models", "--dataset", f"npz:{DATA}",
             "--tracking-uri", proxy.address(),
         )  # fmt: skip
         with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
