@@ -60,12 +60,13 @@ def mlp(
 def convnet(input_shape: InputShape, num_classes: int, *, activation: str = "relu", width: int = 32) -> nn.Module:
     """Three 3 × 3 convolutions of growing width, two halvings, and the average over what is left of the image.
 
-    Nothing is normalised over the batch, so an example's gradient depends on its own loss alone.
+    Nothing is normalised over the batch, so an example's gradient depends on its own loss alone. An image is halved
+    before its activation, not after: for one that never falls, as ReLU, the same bits come of a quarter of the work.
 
     Args:
         input_shape: Channels, height, width; any size.
         num_classes: Logits per image.
-        activation: A line of ``ACTIVATIONS``, after each convolution.
+        activation: A line of ``ACTIVATIONS``, after each convolution and its halving.
         width: Channels of the first convolution, >= 1; the next ones have 2 and 4 times as many.
 
     Raises:
@@ -73,15 +74,18 @@ def convnet(input_shape: InputShape, num_classes: int, *, activation: str = "rel
     """
     _check_count("width", width)
 
-    def block(channels_in: int, channels_out: int) -> tuple[nn.Module, nn.Module]:
-        return nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1), build_activation(activation)
+    def convolution(channels_in: int, channels_out: int) -> nn.Module:
+        return nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1)
 
     return nn.Sequential(
-        *block(input_shape[0], width),
+        convolution(input_shape[0], width),
         nn.MaxPool2d(2, ceil_mode=True),  # rounding up never leaves an empty image
-        *block(width, 2 * width),
+        build_activation(activation),
+        convolution(width, 2 * width),
         nn.MaxPool2d(2, ceil_mode=True),
-        *block(2 * width, 4 * width),
+        build_activation(activation),
+        convolution(2 * width, 4 * width),
+        build_activation(activation),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Linear(4 * width, num_classes),

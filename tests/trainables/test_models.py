@@ -75,6 +75,25 @@ def test_convnet_widens_by_two_at_each_convolution():
     ]
 
 
+@pytest.mark.parametrize(("activation", "equal"), [("relu", True), ("tanh", True), ("gelu", False)])
+def test_convnet_halves_before_an_activation_as_it_would_after_one_that_never_falls(activation, equal):
+    torch.manual_seed(0)
+    model = build_model(Component("convnet", {"activation": activation, "width": 4}), (1, 12, 12), 5)
+    images = 3 * torch.randn(16, 1, 12, 12) - 2
+    kinds = [type(layer) for layer in model]
+    layers = list(model)
+    for place in (kinds.index(nn.MaxPool2d), len(kinds) - 1 - kinds[::-1].index(nn.MaxPool2d)):
+        layers[place], layers[place + 1] = layers[place + 1], layers[place]
+    after = nn.Sequential(*layers)
+    results = []
+    for network in (model, after):
+        network.zero_grad()
+        outputs = network(images)
+        outputs.square().sum().backward()
+        results.append([outputs.detach(), *(parameter.grad.clone() for parameter in network.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True)) is equal
+
+
 def test_convnet_learns_to_tell_patterns_apart():
     torch.manual_seed(0)
     model = build_model(Component("convnet", {"width": 8}), (1, 8, 8), 2)
