@@ -19,7 +19,7 @@ BARE = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 #: As a system that is shut down: everybody is told, and has as long as systemd grants.
 SHUT_DOWN = """
 kill -TERM -1
-for _ in $(seq 900); do pgrep -f study.backup > /dev/null || break; sleep 0.1; done
+for _ in $(seq 900); do pgrep -f "[s]tudy.backup" > /dev/null || break; sleep 0.1; done
 """
 
 
