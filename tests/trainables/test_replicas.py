@@ -9,16 +9,13 @@ import torch
 
 from trainables import replicas
 from trainables.activations import ACTIVATIONS
-from trainables.config import Component, InputError, TrialConfig
+from trainables.config import InputError, TrialConfig
 from trainables.data import load_dataset
 from trainables.evaluation import corrupt_test_images, final_evaluation
 from trainables.loop import load_resident, run_epoch, start_training
 from trainables.losses import LOSSES
-from trainables.models import build_model
 from trainables.optimizers import OPTIMIZERS
 from trainables.replicas import (
-    BATCHED,
-    StackedModel,
     check_batched,
     run_replicas_epoch,
     start_replicas,
@@ -212,18 +209,6 @@ def test_replicas_share_the_seconds_of_their_epoch(data, monkeypatch):
     monkeypatch.setattr(replicas.time, "perf_counter", lambda: next(clock))
     rows = run_replicas_epoch(start_replicas(configure(), SEEDS, data), data)
     assert [row["epoch_seconds"] for row in rows] == [2.0, 2.0, 2.0]
-
-
-@pytest.mark.parametrize("name", BATCHED["model"])
-def test_a_stacked_model_is_each_of_its_models(name):
-    models = [build_model(Component(name, {"width": 4}), (3, 6, 5), 7) for _ in range(4)]
-    inputs = torch.randn(3, 5, 3, 6, 5)
-    stacked = StackedModel(models[:3])
-    for model, own, logits in zip(models[:3], inputs, stacked(inputs), strict=True):
-        torch.testing.assert_close(logits, model(own))
-    stacked.copy_to(models[3], 1)
-    pairs = zip(models[3].parameters(), models[1].parameters(), strict=True)
-    assert all(torch.equal(copied, own) for copied, own in pairs)
 
 
 @pytest.mark.parametrize(
