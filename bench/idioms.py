@@ -28,8 +28,9 @@ ROUNDS = 3
 OURS, PEERS = "study", ("ray_idiom", "optuna_idiom")
 SPACES = Path(__file__).parent / "spaces"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+TRIALS_TASK = "{} trials, digits"
 #: What is run → flags of the peers, flags of the study, and how many times faster than each peer it must be.
-TASKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], float]] = {
+TASKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], float | None]] = {
     f"grid, {epochs} epochs": (
         ("--epochs", str(epochs)),
         ("--space", str(SPACES / "grid.py"), "--regime", "stated", "--epochs-scale", str(epochs / 20)),
@@ -37,12 +38,16 @@ TASKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], float]] = {
     )
     for epochs, bound in ((5, 4.0), (20, 6.0))
 } | {
-    "100 trials, digits": (
-        ("--dataset", "digits", "--epochs", "5", "--random-trials", "100"),
-        ("--space", str(SPACES / "hundred_trials.py"), "--search", "random", "--stopping", "none"),
-        20.0,
+    TRIALS_TASK.format(trials): (
+        ("--dataset", "digits", "--epochs", "5", "--random-trials", str(trials)),
+        (
+            "--space", str(SPACES / "hundred_trials.py"), "--trials", str(trials),
+            "--search", "random", "--stopping", "none",
+        ),
+        bound,
     )
-}
+    for trials, bound in ((10, None), (30, None), (100, 20.0))
+}  # fmt: skip
 
 
 def measure(tasks: Iterable[str] = TASKS, rounds: int = ROUNDS) -> Result:
