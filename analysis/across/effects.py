@@ -11,9 +11,9 @@ from scipy import special
 from statsmodels.stats.meta_analysis import combine_effects
 from statsmodels.stats.oneway import anova_oneway
 
-from analysis.across.family import page_p
 from analysis.across.studies import Compared, Comparison
 from analysis.compare import POINTS, compare_to_baseline, mark_luck, paired_differences
+from analysis.family import page_p
 from analysis.inference import ALPHA, ROUNDING, Array, holm
 
 BETTER, WORSE, EQUAL, UNCLEAR = "better", "worse", "within δ", "inconclusive"

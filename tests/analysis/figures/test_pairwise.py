@@ -50,7 +50,7 @@ def test_a_hover_tells_the_difference_its_interval_both_tests_and_the_seeds(find
     hover = cells.hovertext[names.index("focal")][names.index("l1")]
     row = info_pairwise(findings).set_index(["arm", "other"]).loc[("focal", "l1")]
     assert f"{row['difference_points']:+.2f} [{row['low_points']:+.2f}, {row['high_points']:+.2f}] points" in hover
-    assert f"Holm p = {row['p_holm']:.3g} (uncorrected {row['p']:.3g})" in hover
+    assert f"max-T p = {row['p_family']:.3g} (uncorrected {row['p']:.3g})" in hover
     assert "of 10 seeds, 1 run diverged" in hover
 
 
@@ -61,14 +61,16 @@ def test_the_takeaway_counts_each_pair_once(findings_of):
     differ, equal = int(info["differs"].sum() / 2), int(info["equivalent"].sum() / 2)
     both = int((info["differs"] & info["equivalent"]).sum() / 2)
     still_open = 6 - differ - equal + both
-    assert line.startswith(f"Of 6 pairs of arms: {differ} differ after Holm's correction over all pairs; {equal} ")
+    assert line.startswith(
+        f"Of 6 pairs of arms: {differ} differ after correction over all pairs (step-down max-T); {equal} "
+    )
     assert line.endswith(f"{still_open} open.")
 
 
 def test_too_few_seeds_are_said_to_show_no_difference(findings_of):
     findings = findings_of("one-seed")
     line = say_pairwise(info_pairwise(findings), build_style(findings))
-    assert line.startswith("Of 1 pair of arms: none can be shown to differ with 1 seed (the smallest corrected p is ")
+    assert line.startswith("Of 1 pair of arms: none can be shown to differ with 1 seed (the smallest p is ")
     assert "is 1; 6 seeds would do)" in line
     assert line.endswith("0 shown to lie within δ = 1; 1 open.")
 

@@ -1,4 +1,4 @@
-"""One test over every comparison of the page, whatever the number of arms and studies.
+"""One test over every comparison of a page: all pairs of a study's arms, or all arms of several studies.
 
 Holm's correction multiplies the smallest p that so many seeds can reach: with seven arms, four datasets and ten seeds
 it ends above 0.05 however large the effects are. Step-down max-T tests flip the signs of whole seeds, so arms of one

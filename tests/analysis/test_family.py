@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.across.family import page_p
+from analysis.family import page_p
 from analysis.inference import ALPHA, holm, sign_flip_p
 
 PAGES, STUDIES, ARMS, SEEDS = 2000, 3, 3, 8
