@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from trainables.activations import build_activation
 from trainables.checks import check_parameters, keyword_names, one_line
@@ -57,6 +58,18 @@ def mlp(
     return nn.Sequential(*layers, nn.Linear(features, num_classes))
 
 
+class Halving(nn.Module):
+    """The largest of every 2 × 2 pixels, from ``(N, C, H, W)``; an odd row or column is one of its own."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(N, C, ceil(H / 2), ceil(W / 2))``."""
+        if torch.is_grad_enabled() or images.shape[2] % 2 or images.shape[3] % 2:
+            return F.max_pool2d(images, 2, ceil_mode=True)
+        # The same numbers, on a CPU in a quarter of the time, but their gradient would take longer than the pooling's.
+        rows = torch.maximum(images[:, :, ::2], images[:, :, 1::2])
+        return torch.maximum(rows[..., ::2], rows[..., 1::2])
+
+
 def convnet(input_shape: InputShape, num_classes: int, *, activation: str = "relu", width: int = 32) -> nn.Module:
     """Three 3 × 3 convolutions of growing width, two halvings, and the average over what is left of the image.
 
@@ -79,10 +92,10 @@ def convnet(input_shape: InputShape, num_classes: int, *, activation: str = "rel
 
     return nn.Sequential(
         convolution(input_shape[0], width),
-        nn.MaxPool2d(2, ceil_mode=True),  # rounding up never leaves an empty image
+        Halving(),
         build_activation(activation),
         convolution(width, 2 * width),
-        nn.MaxPool2d(2, ceil_mode=True),
+        Halving(),
         build_activation(activation),
         convolution(2 * width, 4 * width),
         build_activation(activation),

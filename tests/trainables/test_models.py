@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from trainables.config import Component, InputError
-from trainables.models import MODELS, accepted_parameters, build_model, redraw_weights
+from trainables.models import MODELS, Halving, accepted_parameters, build_model, redraw_weights
 
 
 def layers_of(model, kind):
@@ -82,7 +82,7 @@ def test_convnet_halves_before_an_activation_as_it_would_after_one_that_never_fa
     images = 3 * torch.randn(16, 1, 12, 12) - 2
     kinds = [type(layer) for layer in model]
     layers = list(model)
-    for place in (kinds.index(nn.MaxPool2d), len(kinds) - 1 - kinds[::-1].index(nn.MaxPool2d)):
+    for place in (kinds.index(Halving), len(kinds) - 1 - kinds[::-1].index(Halving)):
         layers[place], layers[place + 1] = layers[place + 1], layers[place]
     after = nn.Sequential(*layers)
     results = []
@@ -92,6 +92,21 @@ def test_convnet_halves_before_an_activation_as_it_would_after_one_that_never_fa
         outputs.square().sum().backward()
         results.append([outputs.detach(), *(parameter.grad.clone() for parameter in network.parameters())])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True)) is equal
+
+
+@pytest.mark.parametrize("size", [(6, 8), (5, 8), (6, 7), (1, 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_halving_is_pooling_with_and_without_gradients(size, dtype):
+    images = torch.randn(4, 3, *size, generator=torch.Generator().manual_seed(0)).to(dtype)
+    images[0, 0, 0, 0] = torch.nan
+    for layout in (torch.contiguous_format, torch.channels_last):
+        given = images.contiguous(memory_format=layout)
+        expected = nn.functional.max_pool2d(given, 2, ceil_mode=True)
+        with torch.no_grad():
+            assert torch.equal(Halving()(given).nan_to_num(9), expected.nan_to_num(9))
+        with torch.enable_grad():
+            assert torch.equal(Halving()(given).nan_to_num(9), expected.nan_to_num(9))
+        assert expected.shape[2:] == tuple((side + 1) // 2 for side in size)
 
 
 def test_convnet_learns_to_tell_patterns_apart():
