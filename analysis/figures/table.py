@@ -97,8 +97,8 @@ FIGURES: dict[str, Figure] = {
         plot_pairwise,
         say_pairwise,
         "Share of paired confirm seeds on which the row's arm scores higher, ties half, best arm first. * they differ "
-        "(sign-flip p < 0.05), ≈ they lie within ±δ (two one-sided tests, p < 0.05), each Holm-corrected over all "
-        "pairs; cells without a mark describe these seeds and show nothing. Hover for the difference.",
+        "(step-down max-T over all pairs, p < 0.05), ≈ they lie within ±δ (two one-sided tests, Holm-corrected over "
+        "all pairs, p < 0.05); cells without a mark describe these seeds and show nothing. Hover for the difference.",
     ),
     "corruption": Figure(
         "Accuracy on corrupted images",
