@@ -29,6 +29,7 @@ BENCHMARKS = {
     "gpu": "trials per hour on a CUDA card: packed processes against batched seeds",
     "full": "seconds of the full study on the digits",
     "stated": "seconds of a report's stated grid on Fashion-MNIST",
+    "floor": "a whole study of some minutes against its training alone (half an hour)",
     "idioms": "the same grid as others' documentation has a user write it (an hour and a half)",
     "proposal": "what the next configuration costs, by the trials before it",
     "search": "epochs until a search has found what an arm can do, by replay (reads no clock)",
