@@ -64,7 +64,8 @@ def test_the_factor_multiplies_the_loss(data):
     [
         ({"hidden_layers": 3}, [(32, 16)] * 3),
         ({"activation": "gelu"}, [(32, 16)]),
-        ({"model": "convnet", "width": 2}, [(32, 2, 8, 8), (32, 4, 4, 4), (32, 8, 2, 2)]),
+        # Halved before its activation: 8 × 8 pixels are 4 × 4 where the first one is applied.
+        ({"model": "convnet", "width": 2}, [(32, 2, 4, 4), (32, 4, 2, 2), (32, 8, 2, 2)]),
     ],
 )
 def test_every_activation_is_found_with_what_it_is_given(data, changes, shapes):
