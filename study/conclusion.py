@@ -1,17 +1,15 @@
-"""After the last trial: the arms' best models, the report, the answer on the terminal."""
+"""After the last trial: the report, and the answer on the terminal."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
 import shlex
 import shutil
 import sys
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from mlflow.exceptions import MlflowException
@@ -21,22 +19,27 @@ from analysis.plain import needs_ascii, plain, to_ascii, wrap
 from analysis.report import Report, build_report
 from search_spaces.arms import Study
 from search_spaces.reported import Reported
-from study.cluster import LOG_FILE, log_to_file
+from study.cluster import LOG_FILE
 from study.conduct import JOURNAL_FILE
-from study.confirm import MODELS, Candidate, confirm_seeds, weights_path
-from study.ledger import COMPLETED, CONFIRM
+from study.confirm import MODELS
 from study.options import Options
 from study.phases import Outcome, Store
-from study.storage import fetch_weights, remove_weights, share_report
+from study.storage import remove_weights, share_report
 from study.summary import log_summary
-from trainables.config import InputError, Scalar
-from trainables.data import Dataset
+from trainables.config import InputError
 
 logger = logging.getLogger(__name__)
 
 
-def conclude(study: Study, options: Options, dataset: Dataset, outcome: Outcome, store: Store) -> int:
-    """Log the arms' best models (of a reported study: its exact tests), write the report, print the answer.
+def conclude(study: Study, options: Options, outcome: Outcome, store: Store, work: Future[Any] | None) -> int:
+    """See the arms' best models (of a reported study: its exact tests) on record, write the report, print the answer.
+
+    Args:
+        study: The question, flags applied.
+        options: The flags.
+        outcome: How the trials ended.
+        store: Where the record is.
+        work: What :func:`study.apart.begin` began.
 
     Returns:
         The exit code.
@@ -50,11 +53,11 @@ def conclude(study: Study, options: Options, dataset: Dataset, outcome: Outcome,
         return 1
     try:
         if isinstance(study, Reported):
-            if not outcome.interrupted:
-                log_measurements(study, options, dataset, outcome, store)
+            if work is not None:
+                log_measurements(options, outcome, store, work)
             report = build_report(options.name, tracking_uri=options.tracking_uri, output=options.folder)
         else:
-            report = _report_beside_models(options, dataset, outcome)
+            report = _report_beside_models(options, work)
         parent = outcome.record.parent_run_id
         for path in (report.path, *report.tables):
             store.client.log_artifact(parent, str(path))
@@ -94,19 +97,12 @@ def where_to_look(options: Options, experiment_id: str, run_id: str) -> list[str
     return lines
 
 
-def _report_beside_models(options: Options, dataset: Dataset, outcome: Outcome) -> Report:
+def _report_beside_models(options: Options, models: Future[str] | None) -> Report:
+    report = build_report(options.name, tracking_uri=options.tracking_uri, output=options.folder)
     try:
-        fetch_weights(options)
-    except OSError as error:
-        print(plain(f"Models cannot be fetched from {options.bucket}: {short_reason(error)}"), file=sys.stderr)  # noqa: T201
-    candidates = _candidates(options, outcome)
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as beside:
-        logging_models = beside.submit(_log_models, options, dataset, candidates) if candidates else None
-        report = build_report(options.name, tracking_uri=options.tracking_uri, output=options.folder)
-        try:
-            refusal = logging_models.result() if logging_models else ""
-        except BrokenProcessPool:
-            refusal = "the process that logs them died"
+        refusal = models.result() if models else ""
+    except (BrokenProcessPool, OSError) as error:
+        refusal = "the process that logs them died" if isinstance(error, BrokenProcessPool) else short_reason(error)
     if refusal:
         why = f"The models are not in MLflow ({refusal}); their weights stay in {options.shared}/{MODELS}."
         print(plain(why), file=sys.stderr)  # noqa: T201
@@ -115,62 +111,14 @@ def _report_beside_models(options: Options, dataset: Dataset, outcome: Outcome) 
     return report
 
 
-def log_measurements(study: Reported, options: Options, dataset: Dataset, outcome: Outcome, store: Store) -> None:
-    """Decide the exact tests, make the diagnostics on the now idle machine, and put both on record.
-
-    They need torch, so they run in a process of their own, as the models do.
-    """
-    seeds = confirm_seeds(options.seed, study.seeds)
-    configs = {arm.name: dict(arm.fixed) for arm in study.arms}
-    diagnostics = {name: list(arms) for name, arms in study.diagnostics.items()}
+def log_measurements(options: Options, outcome: Outcome, store: Store, measurements: Future[dict[str, Any]]) -> None:
+    """Put the exact tests and the diagnostics on record; the trials stand without them."""
     try:
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as beside:
-            measured = beside.submit(_measure, options, diagnostics, configs, dataset, seeds).result()
-    except Exception as error:  # whatever it is, the trials stand and their report is written
+        measured = measurements.result()
+    except Exception as error:  # whatever it is, the report is written
         logger.exception("The exact tests and diagnostics failed")
         why = f"The exact tests are not on record ({short_reason(error)}); `--resume {options.name}` tries again."
         print(plain(why), file=sys.stderr)  # noqa: T201
         return
     for name, content in measured.items():
         store.client.log_dict(outcome.record.parent_run_id, content, f"{name}.json")
-
-
-def _measure(
-    options: Options,
-    diagnostics: dict[str, list[str]],
-    configs: dict[str, dict[str, Scalar]],
-    dataset: Dataset,
-    seeds: list[int],
-) -> dict[str, dict[str, Any]]:
-    log_to_file(options)
-    from trainables.diagnostics import measure_diagnostics  # noqa: PLC0415 - torch
-    from trainables.identities import measure_identities  # noqa: PLC0415 - torch
-
-    return {
-        "identities": measure_identities(),
-        "diagnostics": measure_diagnostics(diagnostics, configs, dataset, seeds),
-    }
-
-
-def _log_models(options: Options, dataset: Dataset, candidates: list[Candidate]) -> str:
-    """Runs in a process of its own, so that the driver stays small; returns why it failed, or nothing."""
-    log_to_file(options)
-    from study.models import log_best_models  # noqa: PLC0415 - torch
-
-    try:
-        log_best_models(candidates, dataset=dataset, study=options.name, tracking_uri=options.tracking_uri)
-    except MlflowException as error:
-        return short_reason(error)
-    return ""
-
-
-def _candidates(options: Options, outcome: Outcome) -> list[Candidate]:
-    """The completed confirm trials that left their weights."""
-    found = []
-    for trial in outcome.ledger.of_phase(CONFIRM):
-        request = trial.request
-        path = Path(weights_path(options.folder, request.arm, request.number))
-        if path.exists() and trial.stop_reason == COMPLETED:
-            run_id = outcome.record.run_ids[request.key]
-            found.append(Candidate(request.arm, request.number, run_id, request.config, path, trial.val_accuracy))
-    return found

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.plain import plain
 from search_spaces.arms import Study
 from search_spaces.reported import Reported
-from study import cluster, nodes, preflight
+from study import apart, cluster, nodes, preflight
 from study.options import Options
 from study.storage import check_bucket, fetch_files
 from trainables.config import InputError
 from trainables.data import Dataset, load_dataset
+
+if TYPE_CHECKING:
+    from study.phases import Outcome, Store
 
 
 def run_study(study: Study, options: Options, *, started: float) -> int:
@@ -33,6 +36,20 @@ def run_study(study: Study, options: Options, *, started: float) -> int:
         InputError: If something the user gave cannot work; nothing is left behind.
     """
     cluster.prepare_environment(alone=options.address is None)
+    with apart.process_apart() as process:
+        outcome, store, work = _trials(study, options, process, started=started)
+        if outcome.undelivered:
+            return 1  # the report is built from what MLflow holds
+        # From here on nothing takes the study's folder away again.
+        from study.conclusion import conclude  # noqa: PLC0415 - statistics and figures, needed now, not before
+
+        return conclude(study, options, outcome, store, work)
+
+
+def _trials(
+    study: Study, options: Options, process: Executor, *, started: float
+) -> tuple[Outcome, Store, Future[Any] | None]:
+    """The trials, and what was begun apart when they had ended."""
     with preflight.claimed_folder(options):
         preflight.check_store(options)
         check_bucket(options)
@@ -48,12 +65,7 @@ def run_study(study: Study, options: Options, *, started: float) -> int:
                 outcome = phases.run_trials(
                     study, options, dataset, store, slots=slots, started=started, recalled=recalled
                 )
-    if outcome.undelivered:
-        return 1  # the report is built from what MLflow holds
-    # From here on nothing takes the study's folder away again.
-    from study.conclusion import conclude  # noqa: PLC0415 - statistics and figures, needed now, not before
-
-    return conclude(study, options, dataset, outcome, store)
+                return outcome, store, apart.begin(process, study, options, dataset, outcome)  # while Ray ends
 
 
 def load_data(study: Study, options: Options) -> Dataset:

@@ -1,6 +1,8 @@
 """The end of a study when something at the end goes wrong: what was trained stays."""
 
 import shlex
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from search_spaces.loss_by_activation import STUDY as REPORTED
 from search_spaces.smoke import STUDY
 from study import conclusion
+from study.confirm import MODELS
 from study.ledger import COMPLETED, CONFIRM, FAILED, Ledger, Request, TrialRecord
 from study.phases import Outcome, Store
 from trainables.config import InputError
@@ -18,13 +21,16 @@ class Client:
     """Keeps what is put on the study's run."""
 
     def __init__(self):
-        self.artifacts, self.metrics, self.tags = [], {}, {}
+        self.artifacts, self.files, self.metrics, self.tags = [], {}, {}, {}
 
     def get_run(self, _run_id):
         return SimpleNamespace(info=SimpleNamespace(start_time=1_000, end_time=61_000))
 
     def log_artifact(self, run_id, path):
         self.artifacts.append((run_id, path))
+
+    def log_dict(self, _run_id, content, name):
+        self.files[name] = content
 
     def log_batch(self, _run_id, metrics):
         self.metrics |= {metric.key: metric.value for metric in metrics}
@@ -55,8 +61,17 @@ def an_outcome(stop_reason=COMPLETED, first_error=""):
     return Outcome(ledger, interrupted=False, first_error=first_error, record=record)
 
 
-def conclude(options, outcome, client=None):
-    return conclusion.conclude(STUDY, options, None, outcome, Store(client or Client(), "0"))
+def conclude(options, outcome, client=None, *, study=STUDY, work=None):
+    return conclusion.conclude(study, options, outcome, Store(client or Client(), "0"), work)
+
+
+def work_that(result=None, error=None):
+    work = Future()
+    if error:
+        work.set_exception(error)
+    else:
+        work.set_result(result)
+    return work
 
 
 @pytest.mark.parametrize("error", [InputError("no server at http://me:secret@host:1"), MlflowException("gone\naway")])
@@ -131,30 +146,49 @@ def a_report(monkeypatch, tmp_path):
 
 
 @pytest.mark.usefixtures("a_report")
-def test_a_reported_study_that_was_interrupted_says_how_to_go_on_and_measures_nothing_yet(options, monkeypatch, capsys):
-    monkeypatch.setattr(conclusion, "log_measurements", lambda *_args: pytest.fail("measured"))
+def test_a_reported_study_that_was_interrupted_says_how_to_go_on(options, capsys):
     outcome = an_outcome()
     outcome.interrupted = True
-    assert conclusion.conclude(REPORTED, options, None, outcome, Store(Client(), "0")) == 130
+    assert conclude(options, outcome, study=REPORTED) == 130
     assert capsys.readouterr().out.splitlines()[-1] == "Go on with: ... --resume s"
 
 
 @pytest.mark.usefixtures("a_report")
 def test_a_reported_study_puts_its_exact_tests_on_record_before_its_report(options, monkeypatch, capsys):
-    measured = []
-    monkeypatch.setattr(conclusion, "log_measurements", lambda study, *_args: measured.append(study.name))
-    assert conclusion.conclude(REPORTED, options, None, an_outcome(), Store(Client(), "0")) == 0
-    assert measured == ["loss_by_activation"]
+    client = Client()
+    report = conclusion.build_report()
+    seen = []
+    monkeypatch.setattr(conclusion, "build_report", lambda *_, **__: seen.append(dict(client.files)) or report)
+    files = {"identities": {"kl_is_cross_entropy": {}}, "diagnostics": {"seeds": [1]}}
+    assert conclude(options, an_outcome(), client, study=REPORTED, work=work_that(files)) == 0
+    assert seen == [{"identities.json": files["identities"], "diagnostics.json": files["diagnostics"]}]
     assert "003-01 holds" in capsys.readouterr().out
 
 
-def test_measurements_that_fail_cost_one_line_and_not_the_report(options, monkeypatch, capsys):
-    class Broken:
-        def __init__(self, *_args, **_kwargs):
-            raise OSError("no more processes")
-
-    monkeypatch.setattr(conclusion, "ProcessPoolExecutor", Broken)
-    options.seed = 0
-    conclusion.log_measurements(REPORTED, options, None, an_outcome(), Store(None, "0"))
+@pytest.mark.usefixtures("a_report")
+@pytest.mark.parametrize("error", [OSError("no more processes"), BrokenProcessPool("no more processes")])
+def test_measurements_that_fail_cost_one_line_and_not_the_report(options, capsys, error):
+    assert conclude(options, an_outcome(), study=REPORTED, work=work_that(error=error)) == 0
     said = capsys.readouterr().err.splitlines()
     assert said == ["The exact tests are not on record (no more processes); `--resume s` tries again."]
+
+
+@pytest.mark.usefixtures("a_report")
+@pytest.mark.parametrize(
+    ("work", "why"),
+    [
+        (work_that("no room in the registry"), "no room in the registry"),
+        (work_that(error=OSError("no more processes")), "no more processes"),
+        (work_that(error=BrokenProcessPool("gone")), "the process that logs them died"),
+    ],
+)
+def test_models_that_cannot_be_logged_cost_one_line_and_leave_their_weights(options, capsys, work, why):
+    weights = options.folder / MODELS / "focal-1.pt"
+    weights.parent.mkdir()
+    weights.touch()
+    assert conclude(options, an_outcome(), work=work) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"The models are not in MLflow ({why}); their weights stay in {weights.parent}."]
+    assert weights.exists()
+    assert conclude(options, an_outcome(), work=work_that("")) == 0
+    assert not weights.exists()
