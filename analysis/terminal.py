@@ -70,7 +70,7 @@ def as_text(findings: Findings, reported: ReportedPart | None = None, *, ascii_o
             lines += align([section.headings, *section.rows], words)
         for remark in section.remarks:
             lines += wrap(f"- {words(remark)}", TEXT_WIDTH, indent="  ")
-    if reported:
+    if reported and reported.claims:
         lines += ["", "Claims of the report", "=" * len("Claims of the report")]
         for line in reported.text.splitlines():
             lines += [""] if not line else _kept(words(line))
@@ -98,7 +98,7 @@ def as_markdown(findings: Findings, reported: ReportedPart | None = None, *, asc
         if section.rows and section.remarks:
             lines.append("")
         lines += [f"- {words(remark)}" for remark in section.remarks]
-    if reported:
+    if reported and reported.claims:
         claims = [plain(line) for line in render.as_markdown(reported.claims).splitlines()]
         lines += ["", "## Claims of the report", "", *(map(to_ascii, claims) if ascii_only else claims)]
     return "\n".join(lines) + "\n"

@@ -25,7 +25,9 @@ MISSING = "-"
 
 
 def as_text(results: Results) -> str:
-    """A table for a terminal, at most 120 columns wide, its reasons as footnotes."""
+    """A table for a terminal, at most 120 columns wide, its reasons as footnotes; empty where there are no claims."""
+    if not results:
+        return ""
     names = [name for name, _ in COLUMNS]
     rule = "-" * (sum(width for _, width in COLUMNS) + 2 * (len(COLUMNS) - 1))
     lines = [*_wrapped(_settings(results)), "", *_row(names), rule]
@@ -39,7 +41,9 @@ def as_text(results: Results) -> str:
 
 
 def as_markdown(results: Results) -> str:
-    """The counts of verdicts, the studies, a pipe table and the reasons below it."""
+    """The counts of verdicts, the studies, a pipe table and the reasons below it; empty where there are no claims."""
+    if not results:
+        return ""
     lines = [f"| regime | {' | '.join(VERDICTS)} |", f"|---|{'---:|' * len(VERDICTS)}"]
     for regime in REGIMES:
         counts = _counts(results, regime)

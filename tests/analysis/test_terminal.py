@@ -260,3 +260,14 @@ def test_a_reported_study_shows_every_claim_in_every_view(reported):
     jsonschema.validate(content, SCHEMA)
     held = {claim["id"]: claim["regimes"]["stated"]["verdict"] for claim in content["claims"]}
     assert held == {claim.id: claim.regimes["stated"].verdict for claim in part.claims}
+
+
+def test_a_reported_study_of_the_users_own_has_no_claims_and_no_empty_table_of_them(reported):
+    findings, part = reported
+    own = replace(part, claims=[])
+    assert part.text != own.text == ""
+    assert as_text(findings, own) == as_text(findings)
+    assert as_markdown(findings, own) == as_markdown(findings)
+    content = json.loads(as_json(findings, own))
+    jsonschema.validate(content, SCHEMA)
+    assert content["claims"] == []

@@ -178,5 +178,5 @@ def test_the_section_escapes_what_it_shows():
     assert "".join(Page(section).text).count("<script>alert(1)</script>") == 7  # with the list of studies
 
 
-def test_a_page_without_claims_has_no_section():
-    assert claims_section([]) == ""
+def test_without_claims_there_is_no_section_and_no_table():
+    assert claims_section([]) == as_text([]) == as_markdown([]) == ""
