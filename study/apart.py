@@ -1,15 +1,20 @@
-"""What a study's end needs torch for, in a process apart: the driver stays small, and its report is made meanwhile.
+"""What a driver needs torch for, in a process apart, so that it stays small and goes on with something else meanwhile.
 
-Such a process begins by importing this module, so nothing heavy is imported above.
+Before the trials, parts of the user's own are tried; after them, models are logged, exact tests decided, diagnostics
+made. The process begins by importing this module, so nothing heavy is imported above.
 """
 
 from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from multiprocessing import connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +27,7 @@ from study.confirm import Candidate, confirm_seeds, weights_path
 from study.ledger import COMPLETED, CONFIRM
 from study.options import Options
 from study.storage import fetch_weights
-from trainables.config import Scalar
+from trainables.config import InputError, Scalar, TrialConfig
 from trainables.data import Dataset
 
 if TYPE_CHECKING:
@@ -32,8 +37,58 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def process_apart() -> Iterator[Executor]:
     """A process that starts when it is given its first work, and has ended when the block has."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_wait_for_work) as executor:
         yield executor
+
+
+def _wait_for_work() -> None:
+    """Between its works, Ctrl-C is not for this process; it ends with the driver, were that killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+
+
+def _end_with_driver() -> None:
+    driver = multiprocessing.parent_process()
+    assert driver is not None
+    connection.wait([driver.sentinel])
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def try_parts(
+    parts: Sequence[tuple[str, Mapping[str, Scalar]]], num_classes: int, input_shape: tuple[int, int, int]
+) -> None:
+    """Build the loss, the model and the optimizers of configurations once.
+
+    Args:
+        parts: Name of an arm and a flat configuration of it.
+        num_classes: Of the data.
+        input_shape: Channels, height and width of its images.
+
+    Raises:
+        InputError: If a part is unknown, does not import, or does not fit the data.
+    """
+    from trainables import losses, models, optimizers  # noqa: PLC0415 - torch
+
+    for arm, values in parts:
+        config = TrialConfig.from_flat(values)
+        try:
+            losses.build_loss(config.loss, num_classes=num_classes)
+            model = models.build_model(config.model, input_shape, num_classes)
+            for optimizer in (config.optimizer, config.second_optimizer):
+                if optimizer is not None:
+                    optimizers.build_optimizer(optimizer, model.parameters())
+        except InputError as error:
+            raise InputError(f"Arm {arm!r}: {error}") from error
 
 
 def begin(executor: Executor, study: Study, options: Options, dataset: Dataset, outcome: Outcome) -> Future[Any] | None:
@@ -94,10 +149,11 @@ def _measure(
     from trainables.diagnostics import measure_diagnostics  # noqa: PLC0415 - torch
     from trainables.identities import measure_identities  # noqa: PLC0415 - torch
 
-    made: Mapping[str, Any] = {"seeds": list(seeds), "arms": {}}
-    if dataset is not None:
-        made = measure_diagnostics(diagnostics, configs, dataset, seeds)
-    return {"identities": measure_identities(), "diagnostics": made}
+    with _interruptible():
+        made: Mapping[str, Any] = {"seeds": list(seeds), "arms": {}}
+        if dataset is not None:
+            made = measure_diagnostics(diagnostics, configs, dataset, seeds)
+        return {"identities": measure_identities(), "diagnostics": made}
 
 
 def _log_models(options: Options, dataset: Dataset, candidates: Sequence[Candidate]) -> str:
@@ -107,7 +163,8 @@ def _log_models(options: Options, dataset: Dataset, candidates: Sequence[Candida
     from study.models import log_best_models  # noqa: PLC0415 - torch
 
     try:
-        log_best_models(candidates, dataset=dataset, study=options.name, tracking_uri=options.tracking_uri)
+        with _interruptible():
+            log_best_models(candidates, dataset=dataset, study=options.name, tracking_uri=options.tracking_uri)
     except MlflowException as error:
         return short_reason(error)
     return ""

@@ -258,7 +258,7 @@ def _log_internal_error(options: Options, error: Exception) -> None:
 
 
 def _run(options: Options, space: Study, started: float) -> int:
-    from study import preflight, start  # noqa: PLC0415 - numpy, only after the flags are known to be good
+    from study import apart, preflight, start  # noqa: PLC0415 - numpy, only after the flags are known to be good
     from study.backup import copy_at_the_end  # noqa: PLC0415 - with them
     from study.protocol import resolve_study  # noqa: PLC0415
 
@@ -267,7 +267,8 @@ def _run(options: Options, space: Study, started: float) -> int:
     preflight.check_resources(options)
     preflight.check_device(options)
     if options.dry_run:
-        dataset = start.load_data(study, options)
+        dataset = start.load_data(options)
+        apart.try_parts(preflight.parts_to_try(study, options), dataset.num_classes, dataset.input_shape)
         from study.plan import print_plan  # noqa: PLC0415 - measures an epoch, so it needs torch
 
         print_plan(study, options, dataset)

@@ -19,8 +19,7 @@ from search_spaces.reported import Reported
 from search_spaces.table import SPACES
 from study.cluster import LOG_FILE
 from study.options import Options
-from trainables.config import InputError, TrialConfig
-from trainables.data import Dataset
+from trainables.config import InputError, Scalar, TrialConfig
 
 LOCK_FILE = "lock"
 #: How a SQLite file begins.
@@ -152,35 +151,27 @@ def check_search(study: Study, options: Options) -> None:
             next(arm.grid())
 
 
-def check_parts(study: Study, options: Options, dataset: Dataset) -> None:
-    """Every loss, optimizer and model of the space can be built for this dataset.
+def parts_to_try(study: Study, options: Options) -> list[tuple[str, dict[str, Scalar]]]:
+    """Configurations that show the parts of the space, each with its arm, for ``apart.try_parts``.
 
     The project's own parts in the project's own spaces have tests for that; where the user brings one, every arm is
-    built once, which needs torch.
+    built once.
 
     Raises:
-        InputError: If a part is unknown, does not import, or does not fit the data.
+        InputError: If an arm gives no configuration.
     """
     if options.space in SPACES and options.model is None and not any(":" in arm for arm in options.arms or ()):
-        return
-    from trainables import losses, models, optimizers  # noqa: PLC0415 - torch takes a second, only paid here
-
+        return []
+    found = []
     for arm in study.arms:
-        tried = set()
+        known = set()
         for values in corners(arm):
             config = TrialConfig.from_flat(values)
             parts = config.loss, config.optimizer, config.second_optimizer, config.model
-            if parts in tried:
-                continue
-            tried.add(parts)
-            try:
-                losses.build_loss(config.loss, num_classes=dataset.num_classes)
-                model = models.build_model(config.model, dataset.input_shape, dataset.num_classes)
-                for optimizer in (config.optimizer, config.second_optimizer):
-                    if optimizer is not None:
-                        optimizers.build_optimizer(optimizer, model.parameters())
-            except InputError as error:
-                raise InputError(f"Arm {arm.name!r}: {error}") from error
+            if parts not in known:
+                found.append((arm.name, dict(values)))
+            known.add(parts)
+    return found
 
 
 def check_device(options: Options) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -56,11 +57,11 @@ def _trials(
         with ThreadPoolExecutor(1) as beside:
             # Ray takes two seconds to start, the imports, the data and a new database as long. Joining a cluster may
             # fail, and then no database shall be left, so that goes first.
-            early = beside.submit(_prepare, study, options) if options.address is None else None
+            early = beside.submit(_prepare, study, options, process) if options.address is None else None
             with cluster.connected(options) as slots:
                 if options.address is not None:
                     nodes.check_nodes(study, options)
-                preparing = early or beside.submit(_prepare, study, options)
+                preparing = early or beside.submit(_prepare, study, options, process)
                 phases, dataset, store, recalled = preparing.result()
                 outcome = phases.run_trials(
                     study, options, dataset, store, slots=slots, started=started, recalled=recalled
@@ -68,13 +69,13 @@ def _trials(
                 return outcome, store, apart.begin(process, study, options, dataset, outcome)  # while Ray ends
 
 
-def load_data(study: Study, options: Options) -> Dataset:
-    """The dataset of the flags, and proof that the study's parts fit it.
+def load_data(options: Options) -> Dataset:
+    """The dataset of the flags.
 
     Raises:
-        InputError: If either cannot be had.
+        InputError: If it cannot be had.
     """
-    dataset = load_dataset(
+    return load_dataset(
         options.dataset,
         data_dir=options.data_dir,
         classes=options.classes,
@@ -82,17 +83,24 @@ def load_data(study: Study, options: Options) -> Dataset:
         imbalance=options.imbalance,
         seed=options.seed,
     )
-    preflight.check_parts(study, options, dataset)
-    return dataset
 
 
-def _prepare(study: Study, options: Options) -> tuple[ModuleType, Dataset, Any, Any]:
-    dataset = load_data(study, options)
-    if not options.resume:
-        # A sign of life while Ray starts, once nothing is left to refuse but what only Ray and MLflow know.
-        _show(_outline(study, options), options)
+def _prepare(study: Study, options: Options, process: Executor) -> tuple[ModuleType, Dataset, Any, Any]:
+    dataset = load_data(options)
+    parts = preflight.parts_to_try(study, options)
+    trying = process.submit(apart.try_parts, parts, dataset.num_classes, dataset.input_shape) if parts else None
+    # A sign of life while Ray starts, once nothing is left to refuse but what only Ray and MLflow know.
+    outline = [] if options.resume else _outline(study, options)
+    if trying is None:
+        _show(outline, options)
     from study import phases  # noqa: PLC0415 - ray.tune, optuna and mlflow, imported while Ray starts
 
+    if trying is not None:
+        try:
+            trying.result()
+        except BrokenProcessPool as error:
+            raise InputError("The space's own parts cannot be tried: the process that did so ended.") from error
+        _show(outline, options)
     recalled = None
     if options.resume:
         recalled = phases.deliver(study, options, _recall(options, dataset))

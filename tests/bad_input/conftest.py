@@ -5,6 +5,7 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Executor, Future
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,7 +17,7 @@ import torchvision
 from hypothesis import HealthCheck, Phase, settings
 
 from analysis.plain import plain
-from study import phases, registry
+from study import apart, phases, registry
 from tests.bad_input.record import write_record
 from tests.bad_input.sites import ROOT, Site, find_sites
 from tests.bad_input.workplace import Case, Outcome, call, contents, workplace
@@ -38,6 +39,19 @@ PROFILE = settings(
         HealthCheck.filter_too_much,  # most of what can be typed is a good name
     ],
 )
+
+
+class Here(Executor):
+    """In place of a process apart: does its work at once, where what is refused is counted."""
+
+    def submit(self, function, /, *arguments):
+        """As every executor's; the result is there when this returns."""
+        done = Future()
+        try:
+            done.set_result(function(*arguments))
+        except InputError as error:
+            done.set_exception(error)
+        return done
 
 
 class Counted:
@@ -139,6 +153,7 @@ def counted(all_sites, tmp_path_factory):  # noqa: C901 - each stand-in is a lin
         machine = {"NodeID": "0", "NodeManagerHostname": "here", "NodeManagerAddress": "127.0.0.1", "Alive": True}
         patch.setattr(ray, "nodes", lambda: [{**machine, "Resources": {"CPU": 2.0}}])
         patch.setattr(phases, "run_trials", run_trials)
+        patch.setattr(apart, "process_apart", lambda: contextlib.nullcontext(Here()))
         patch.setattr(registry, "load_stored_model", load_stored_model)
         for name in ("MNIST", "KMNIST"):
             patch.setattr(torchvision.datasets, name, download)

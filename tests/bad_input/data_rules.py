@@ -664,7 +664,7 @@ RULES = [
             npz_case(seeds.map(lambda seed: npz(good_arrays(seed)))),
         ),
     ),
-    Rule("study/preflight.py: Arm {}: {}", part("loss", ("mean",))),
+    Rule("study/apart.py: Arm {}: {}", part("loss", ("mean",))),
     Rule("The {} {} must be callable", part("loss", ("NUMBER",))),
     Rule(
         "The {} {} has no parameter {}; it accepts",

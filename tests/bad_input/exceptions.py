@@ -10,6 +10,10 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {
         "needs a computer that is too busy",
         "tests/study/test_cluster.py: this computer is too busy",
     ),
+    "The space's own parts cannot be tried": (
+        "needs a part that ends the process it is tried in",
+        "tests/end_to_end/test_endings.py: own parts cannot be tried",
+    ),
     "a trial needs {} on one node: {}.": (
         "needs a cluster",
         "tests/study/test_nodes.py: on one node",

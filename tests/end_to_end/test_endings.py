@@ -22,6 +22,8 @@ from tests.end_to_end.conftest import ONE_WORKER, launch
 ONCE = (*ONE_WORKER, "--max-failures", "0")
 
 FAILING_PARTS = """
+import os
+
 import torch
 from torch import nn
 
@@ -40,6 +42,10 @@ def always_raises(logits, labels):
 
 def explodes(logits, labels):
     return nn.functional.cross_entropy(logits, labels, reduction="none") / torch.zeros(())
+
+
+def ends_its_process(input_shape, num_classes):
+    os._exit(3)
 """
 
 
@@ -86,6 +92,13 @@ def test_a_study_in_which_every_trial_fails_ends_with_code_1_and_the_first_error
     assert study.parent.info.status == "FAILED"
     assert "Traceback" in (study.folder / "runs" / "s" / "study.log").read_text()
     assert "Traceback" not in study.stderr
+
+
+def test_a_part_that_ends_the_process_in_which_it_is_tried_is_refused_and_leaves_nothing(folder):
+    study = launch(folder, "--space", "smoke", "--model", "own_parts:ends_its_process", *ONCE)
+    assert (study.code, study.stdout) == (2, "")
+    assert study.stderr == ("study.launch: The space's own parts cannot be tried: the process that did so ended.\n")
+    assert {path.name for path in folder.iterdir()} - {"__pycache__"} == {"own_parts.py"}
 
 
 def test_a_time_budget_ends_the_search_on_a_whole_round_and_still_confirms(folder):

@@ -1,15 +1,22 @@
 """What a study's end does in a process apart: which work there is, and that a real process does it."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from search_spaces.loss_metrics import STUDY as REPORTED
 from search_spaces.smoke import STUDY
-from study.apart import begin, find_candidates, process_apart
+from study.apart import begin, find_candidates, process_apart, try_parts
 from study.confirm import weights_path
 from study.ledger import COMPLETED, CONFIRM, FAILED, Ledger, Request, TrialRecord
 from study.phases import Outcome
+from trainables.config import InputError
 from trainables.identities import IDENTITIES
 
 
@@ -103,3 +110,70 @@ def test_a_real_process_decides_the_exact_tests(options):
     assert set(found) == {"identities", "diagnostics"}
     assert set(found["identities"]) == set(IDENTITIES)
     assert found["diagnostics"] == {"seeds": list(range(1, 1 + REPORTED.seeds)), "arms": {}}
+
+
+def test_a_part_that_does_not_fit_is_told_from_there():
+    fits = dict(REPORTED.arms[0].fixed)
+    with process_apart() as process:
+        assert process.submit(try_parts, [("mine", fits)], 10, (1, 8, 8)).result() is None
+        with pytest.raises(InputError, match="Arm 'mine': Unknown loss 'no_such_loss'"):
+            process.submit(try_parts, [("mine", {**fits, "loss": "no_such_loss"})], 10, (1, 8, 8)).result()
+
+
+DRIVER = """
+import os, signal, sys, time
+from study.apart import process_apart
+if __name__ == "__main__":
+    with process_apart() as process:
+        print(process.submit(os.getpid).result(), flush=True)
+        sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def driver(tmp_path):
+    """A process that has one apart, which waits for work, in a group of their own; and the pid of the latter."""
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+    started = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    with started:
+        yield started, int(started.stdout.readline())
+        started.kill()
+
+
+def is_gone(pid, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_driver_that_is_killed_leaves_no_process_behind(driver):
+    process, apart = driver
+    assert not is_gone(apart, 0.5)
+    process.kill()
+    assert is_gone(apart)
+
+
+def test_ctrl_c_is_for_the_driver_while_the_process_waits(driver):
+    process, apart = driver
+    os.kill(apart, signal.SIGINT)
+    assert not is_gone(apart, 0.5)
+    process.stdin.close()  # the driver ends as it should, and so does what it started
+    assert is_gone(apart)
+    assert process.wait(20) == 0
+    assert process.stderr.read() == ""
