@@ -97,7 +97,7 @@ def drive(folder: Path, *flags: str, slots: int = SLOTS) -> Driven:
     study, ledger = resolve_study(space, options), Ledger()
     looks = plan_looks(study, options, {})
     rungs = describe_rungs(stopping_rule(study, options))
-    protocol = describe_study(study, options, load_data(study, options), describe_looks(looks), rungs)
+    protocol = describe_study(study, options, load_data(options), describe_looks(looks), rungs)
     client, experiment_id = connect(uri, "driven", (folder / "artifacts").as_uri())
     parent = start_study_run(client, experiment_id, "driven", {"study": "driven", "phase": "study"}, protocol)
     conduct = conduct_search(study, options, ledger, looks=looks, slots=slots, started=time.monotonic(), recalled={})

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from analysis.load import load_study
-from bench import large_study, memory, overhead, proposal, run, studies, synthetic
+from bench import large_study, memory, overhead, proposal, run, start, studies, synthetic
 from bench.epoch import CONVNET, MLP, build_bare, build_dataloader, build_ours, open_fashion_mnist
 from bench.measure import Figure, Measurement, Result, alternate, compare
 from bench.studies import Launched, WorkerMemory, launch, peak_resident_bytes, worker_memory
@@ -375,3 +375,10 @@ def test_a_proposal_is_timed_as_often_as_it_says(monkeypatch):
     *counted, growth = result.figures
     assert len(counted) == 3
     assert growth.ratio == pytest.approx(counted[2].ours / counted[1].ours)
+
+
+def test_words_without_a_study_are_timed_and_must_end_as_they_should():
+    flags, code = start.WORDS["a bad flag"]
+    assert start.seconds_of_words(flags, code) > 0
+    with pytest.raises(RuntimeError, match="ended with 2: study.launch: `--trials` must be >= 1"):
+        start.seconds_of_words(flags, 0)
