@@ -380,5 +380,5 @@ def test_a_proposal_is_timed_as_often_as_it_says(monkeypatch):
 def test_words_without_a_study_are_timed_and_must_end_as_they_should():
     flags, code = start.WORDS["a bad flag"]
     assert start.seconds_of_words(flags, code) > 0
-    with pytest.raises(RuntimeError, match="ended with 2: study.launch: `--trials` must be >= 1"):
+    with pytest.raises(RuntimeError, match=r"ended with 2: study.launch: `--trials` must be >= 1"):
         start.seconds_of_words(flags, 0)
