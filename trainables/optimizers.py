@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
+from types import MethodType
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +18,8 @@ from trainables.config import SCHEDULES, Component, InputError, resolve
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+#: Methods of an optimizer that PyTorch keeps from its compiler, besides the step.
+_KEPT_FROM_COMPILER = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
 #: Where PyTorch updates all parameters in one kernel.
 _FUSED_DEVICES = ("cpu", "cuda")
 
@@ -110,6 +114,7 @@ def build_optimizer(component: Component, parameters: Iterable[nn.Parameter]) ->
     Raises:
         InputError: If the name or a parameter is unknown, a parameter breaks its rule, or no optimizer comes out.
     """
+    _leave_compiler_out()
     builder = resolve("optimizer", component.name, OPTIMIZERS)
     check_parameters("optimizer", component.name, builder, component.params, num_positional=1)
     try:
@@ -122,6 +127,11 @@ def build_optimizer(component: Component, parameters: Iterable[nn.Parameter]) ->
         raise InputError(
             f"The optimizer {component.name!r} must build a torch.optim.Optimizer; got {type(optimizer).__name__}."
         )
+    if component.name in OPTIMIZERS:
+        # Without what PyTorch puts around a step for its compiler and its profiler. One that is differentiated through
+        # would need it; none of these is.
+        step = torch.no_grad()(inspect.unwrap(type(optimizer).step))
+        setattr(optimizer, "step", MethodType(step, optimizer))  # noqa: B010 - a method of this one alone
     return optimizer
 
 
@@ -156,3 +166,16 @@ def _cosine_share(epochs_done: int, *, epochs: int) -> float:
 
 def _fusable(parameters: list[nn.Parameter]) -> bool:
     return all(parameter.device.type in _FUSED_DEVICES for parameter in parameters)
+
+
+def _leave_compiler_out() -> None:
+    """Let an optimizer's methods be called without importing torch._dynamo: a second and 150 MB of every worker.
+
+    PyTorch wraps them, so that a step that is compiled as a whole leaves them alone, and for that imports the compiler
+    at their first call. Here no step is compiled; a model of the user's own may be. The wrapper looks for this
+    attribute before it imports; in a version that does not, the import is back and nothing else changes.
+    """
+    for name in _KEPT_FROM_COMPILER:
+        method = getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None)
+        if method is not None:
+            method.__dict__.setdefault("__dynamo_disable", method)

@@ -1,5 +1,6 @@
 import io
 import math
+import subprocess
 import sys
 import types
 
@@ -191,3 +192,48 @@ def test_optimizer_and_schedule_resume_to_the_same_bits_from_a_safe_file(name):
     assert rates_of_epochs(optimizer, schedule, 3) == rates
     assert torch.equal(whole, resumed)
     assert not torch.equal(weights, resumed)
+
+
+WITHOUT_COMPILER = """
+import sys, torch
+from torch import nn
+from trainables.config import Component
+from trainables.optimizers import OPTIMIZERS, build_optimizer, build_schedule
+for name in OPTIMIZERS:
+    model = nn.Linear(3, 2)
+    optimizer = build_optimizer(Component(name, {"learning_rate": 0.1}), model.parameters())
+    schedule = build_schedule(optimizer, "cosine", 2)
+    optimizer.zero_grad()
+    model(torch.ones(4, 3)).sum().backward()
+    optimizer.step()
+    schedule.step()
+    optimizer.load_state_dict(optimizer.state_dict())
+assert "torch._dynamo" not in sys.modules
+compiled = torch.compile(model, backend="eager")
+torch.testing.assert_close(compiled(torch.ones(4, 3)), model(torch.ones(4, 3)))
+assert "torch._dynamo" in sys.modules
+"""
+
+
+def test_training_does_not_import_the_compiler_and_a_model_can_still_be_compiled():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_COMPILER], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_step_is_that_of_the_optimizer_as_pytorch_has_it_to_the_bit(name):
+    ours, theirs = (nn.Linear(5, 3) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    optimizer = build_optimizer(Component(name, {"learning_rate": RATE}), ours.parameters())
+    reference = type(optimizer)(
+        theirs.parameters(),
+        **{key: value for key, value in optimizer.defaults.items() if key != "decoupled_weight_decay"},
+    )
+    for step in range(3):
+        for model, stepped in ((ours, optimizer), (theirs, reference)):
+            stepped.zero_grad()
+            model(torch.full((4, 5), step + 1.0)).square().sum().backward()
+            stepped.step()
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(mine, other)
+        assert not mine.grad_fn
