@@ -17,8 +17,9 @@ from analysis.load import StudyRecord, load_study
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "bench"
 POLL_SECONDS = 0.05
-#: How Ray calls a process that runs trials: its own agents begin alike.
-WORKER = re.compile(rb"ray::\w*Trainable")
+#: How Ray calls a process that runs trials, while it trains (Tune wraps the class) and while it waits; its own agents
+#: begin alike.
+WORKER = re.compile(rb"ray::(_Inner\b|\w*Trainable)")
 #: Line of ``smaps_rollup`` -> what it is part of.
 _KINDS = {"Rss": "resident", "Pss": "share", "Anonymous": "own"}
 

@@ -20,6 +20,8 @@ REACH = {SEARCH: 1.5, CONFIRM: 1.0, REPORT: 1.5}
 POLL_SECONDS = 0.05
 LONGEST_LIFE = 300
 GONE_SECONDS = 10
+#: How Ray calls a process that runs trials, while it trains (Tune wraps the class) and while it waits.
+WORKER_NAMES = (b"ray::_Inner", b"ray::ClassifierTrainable")
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def find(driver, victim):
             name = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
         except OSError:
             continue
-        if name.startswith(b"ray::") and b"Trainable" in name if victim == WORKER else name.endswith(b"/raylet"):
+        if name.startswith(WORKER_NAMES) if victim == WORKER else name.endswith(b"/raylet"):
             return pid
     return None
 

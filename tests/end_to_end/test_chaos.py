@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -48,13 +49,15 @@ def test_a_study_that_is_killed_again_and_again_has_the_record_of_one_that_is_no
         folder.mkdir()
         chaos, code = Chaos(folder, STUDY), None
         while code != 0:
-            # A kill that was not reached, as of a worker when the last trial has ended, is tried in the next life.
+            # A kill that was not reached, as of a worker when the last trial has ended, comes sooner in the next life.
             if kill is None and landed < NUM_KILLS:
                 kill = random_kill(generator, *next(plan))
             before = chaos.landed.total()
             code = chaos.live([kill] if kill else [])
             if chaos.landed.total() > before:
                 landed, kill = landed + 1, None
+            elif kill is not None:
+                kill = replace(kill, wait=kill.wait / 2)
             assert chaos.lives < 3 * NUM_KILLS + 3, chaos.said()
         for (_, phase), count in chaos.landed.items():
             phases[phase] += count
