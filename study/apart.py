@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,7 +108,10 @@ def begin(executor: Executor, study: Study, options: Options, dataset: Dataset, 
             return executor.submit(_measure, options, *_diagnostics(study, options, dataset))
         candidates = find_candidates(options, outcome)
         return executor.submit(_log_models, options, dataset, candidates) if candidates else None
-    except OSError as error:  # no process to be had; the trials and their report stand all the same
+    except (
+        OSError,
+        BrokenProcessPool,
+    ) as error:  # none to be had, or killed; the report is made
         failed: Future[Any] = Future()
         failed.set_exception(error)
         return failed

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.studies import WORKER as WORKER_NAME
 from tests.end_to_end import whole_record
 from tests.end_to_end.conftest import command
 
@@ -20,8 +21,6 @@ REACH = {SEARCH: 1.5, CONFIRM: 1.0, REPORT: 1.5}
 POLL_SECONDS = 0.05
 LONGEST_LIFE = 300
 GONE_SECONDS = 10
-#: How Ray calls a process that runs trials, while it trains (Tune wraps the class) and while it waits.
-WORKER_NAMES = (b"ray::_Inner", b"ray::ClassifierTrainable")
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def find(driver, victim):
             name = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
         except OSError:
             continue
-        if name.startswith(WORKER_NAMES) if victim == WORKER else name.endswith(b"/raylet"):
+        if WORKER_NAME.match(name) if victim == WORKER else name.endswith(b"/raylet"):
             return pid
     return None
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,7 +49,7 @@ def an_outcome(*stop_reasons, interrupted=False, undelivered=0):
 
 
 def keep_weights(options, arm, number):
-    weights = options.folder / weights_path(options.folder, arm, number)
+    weights = Path(weights_path(options.folder, arm, number))
     weights.parent.mkdir(exist_ok=True)
     weights.touch()
 
@@ -104,6 +105,15 @@ def test_a_process_that_cannot_be_had_is_told_where_its_work_is_asked_for(option
     assert isinstance(work.exception(), BlockingIOError)
 
 
+def test_a_process_that_was_killed_while_it_waited_costs_its_work_and_not_the_study(options):
+    with process_apart() as process:
+        os.kill(process.submit(os.getpid).result(), signal.SIGKILL)
+        with pytest.raises(BrokenProcessPool):  # once the pool knows, it takes no more work
+            process.submit(time.sleep, 60).result(30)
+        work = begin(process, REPORTED, options, None, an_outcome(COMPLETED))
+    assert isinstance(work.exception(), BrokenProcessPool)
+
+
 def test_a_real_process_decides_the_exact_tests(options):
     with process_apart() as process:
         found = begin(process, REPORTED, options, None, an_outcome(COMPLETED)).result()
@@ -121,7 +131,7 @@ def test_a_part_that_does_not_fit_is_told_from_there():
 
 
 DRIVER = """
-import os, signal, sys, time
+import os, sys
 from study.apart import process_apart
 if __name__ == "__main__":
     with process_apart() as process:
