@@ -200,8 +200,19 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]
             self._ends[request.key] = (epoch, PRUNED)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """The trial that waits; only live ones are looked at, so that ten thousand ended ones cost nothing."""
-        waiting = [trial for trial in tune_controller.get_live_trials() if trial.status == "PENDING"]
+        """The trial that waits; only live ones are looked at, so that ten thousand ended ones cost nothing.
+
+        One whose own worker is starting does not wait: a worker that is free would take it, and Tune end the other,
+        which would then start for the next, and, while trials are shorter than a start, never train any.
+        """
+        controller = tune_controller._tune_controller  # noqa: SLF001 - Ray's version is pinned
+        alive = set(controller._actor_manager.live_actors)  # noqa: SLF001 - likewise
+        workers = controller._trial_to_actor  # noqa: SLF001 - likewise
+        waiting = [
+            trial
+            for trial in tune_controller.get_live_trials()
+            if trial.status == "PENDING" and workers.get(trial) not in alive
+        ]
         return min(waiting, key=lambda trial: trial.config["index"], default=None)
 
     def _asha(self, arm: str, phase: str) -> ASHAScheduler | None:

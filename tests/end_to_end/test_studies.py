@@ -110,6 +110,21 @@ def test_a_users_own_loss_model_and_dataset(folder):
     assert len(workers) == len(set(workers)) <= os.cpu_count()
 
 
+def test_a_worker_that_starts_late_is_waited_for_though_the_other_could_take_its_trial(folder):
+    late = (
+        "\nimport time\n\nif 'default_worker' in sys.argv[0]:\n"
+        "    with Path(__file__).with_name('workers').open() as file:\n"
+        "        time.sleep(3 * (len(file.readlines()) > 1))\n"
+    )
+    (folder / "own_parts.py").write_text(OWN_PARTS + late)
+    study = launch(
+        folder, "--space", "smoke", "--arms", "cross_entropy", "--model", "own_parts:build", "--trials", "12",
+        "--seeds", "2", "--stopping", "none", "--max-concurrent", "2",
+    )  # fmt: skip
+    assert study.code == 0, study.stderr
+    assert len((folder / "workers").read_text().split()) == 2
+
+
 def test_a_grid_over_a_space_from_a_file_visits_every_point_once(folder):
     study = launch(
         folder, "--space", "own_space.py", "--search", "grid", "--classes", "0,6", "--stopping", "none", *ONE_WORKER

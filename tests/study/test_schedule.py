@@ -234,13 +234,40 @@ def test_phase_out_of_time_stops_its_trials_as_interrupted(phase):
     assert stage.ledger.running() == [stage.ledger.records[other.config["key"]]]
 
 
+class Workers(dict):
+    """Tune's trials and their workers; the stand-ins here cannot be hashed."""
+
+    def get(self, trial):
+        return super().get(trial.config["index"])
+
+
+def a_controller(trials, workers=(), alive=()):
+    """What Tune shows a scheduler."""
+    manager = SimpleNamespace(live_actors=list(alive))
+    return SimpleNamespace(
+        get_live_trials=lambda: trials,
+        _tune_controller=SimpleNamespace(_actor_manager=manager, _trial_to_actor=Workers(workers)),
+    )
+
+
 def test_waiting_trials_run_in_the_order_they_were_asked_for():
     stage = Stage()
     trials = [stage.add() for _ in range(3)]
     trials[1].status = trials[2].status = "PENDING"
-    controller = SimpleNamespace(get_live_trials=lambda: trials[::-1])
-    assert stage.scheduler.choose_trial_to_run(controller) is trials[1]
+    assert stage.scheduler.choose_trial_to_run(a_controller(trials[::-1])) is trials[1]
     trials[1].status = trials[2].status = "RUNNING"
+    assert stage.scheduler.choose_trial_to_run(a_controller(trials)) is None
+
+
+def test_a_trial_whose_worker_is_starting_does_not_wait_for_another():
+    stage = Stage()
+    trials = [stage.add() for _ in range(3)]
+    for trial in trials:
+        trial.status = "PENDING"
+    # The first's worker has what it asked for and is starting; the second's still waits for that.
+    controller = a_controller(trials, workers={0: "starting", 1: "asked for"}, alive=["starting", "of no trial"])
+    assert stage.scheduler.choose_trial_to_run(controller) is trials[1]
+    controller = a_controller(trials[:1], workers={0: "starting"}, alive=["starting"])
     assert stage.scheduler.choose_trial_to_run(controller) is None
 
 
