@@ -116,6 +116,18 @@ def drive(folder: Path, *flags: str, slots: int = SLOTS) -> Driven:
     return tune.driven
 
 
+@dataclass(eq=False)
+class _Trial:
+    """What of Tune's trial is asked for."""
+
+    trial_id: str
+    config: dict[str, Any]
+    status: str = "PENDING"
+    last_result: dict[str, Any] = field(default_factory=dict)
+    error_file: str | None = None
+    run_metadata: _TrainingRunMetadata = field(default_factory=_TrainingRunMetadata)
+
+
 class _Tune:
     """Tune's part: its calls, in its order, one report of a trial a step."""
 
@@ -124,7 +136,11 @@ class _Tune:
         self._slots = slots
         self._running: deque[tuple[Any, Reporter]] = deque()
         self._ids = itertools.count()
-        self._controller = SimpleNamespace(get_live_trials=lambda: [trial for trial, _ in self._running])
+        # Its trials wait for no worker: they run as soon as they are dealt out.
+        nobody = SimpleNamespace(_actor_manager=SimpleNamespace(live_actors=[]), _trial_to_actor={})
+        self._controller = SimpleNamespace(
+            get_live_trials=lambda: [trial for trial, _ in self._running], _tune_controller=nobody
+        )
         self.driven = Driven()
 
     def step(self) -> bool:
@@ -143,8 +159,7 @@ class _Tune:
         config = self._timed("searcher", self._dealer.suggest, trial_id)
         if config is None or config == Searcher.FINISHED:
             return False
-        trial = SimpleNamespace(trial_id=trial_id, config=config, status="PENDING", last_result={}, error_file=None)
-        trial.run_metadata = _TrainingRunMetadata()
+        trial = _Trial(trial_id, config)
         reporter = Reporter()
         reporter.begin(config)
         self._running.append((trial, reporter))
