@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
 from ray.tune import Callback
 
-from analysis.address import redact, short_reason
+from analysis.address import is_sqlite, redact, short_reason
 from study.experiment import describe_experiment
 from study.inputs import study_inputs
 from study.ledger import INTERRUPTED, Ledger
@@ -133,6 +136,8 @@ def connect(
         InputError: If the store does not answer.
     """
     try:
+        if is_sqlite(tracking_uri):
+            make_database(Path(tracking_uri.removeprefix("sqlite:///")))
         client = MlflowClient(tracking_uri)
         found = client.get_experiment_by_name(experiment)
         if name is not None:
@@ -149,6 +154,32 @@ def connect(
         raise InputError(f"The MLflow experiment {experiment!r} is deleted; restore it or give another name.")
     describe_experiment(client, found.experiment_id, found.tags)
     return client, found.experiment_id
+
+
+def make_database(path: Path) -> None:
+    """Make MLflow's tables in memory and put the whole database there at once, if there is none.
+
+    MLflow itself would wait for the disk after each of some three hundred statements: seconds before the first trial.
+    What fails here is left to it.
+
+    Args:
+        path: Of the database; its folder exists.
+    """
+    if path.exists():
+        return
+    engine = create_sqlalchemy_engine("sqlite:///:memory:")
+    part = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        _initialize_tables(engine)  # MLflow's version is pinned
+        connection = engine.raw_connection()
+        with contextlib.closing(sqlite3.connect(part)) as file:
+            connection.driver_connection.backup(file)
+        os.link(part, path)  # raises if another study was faster; its database is not written over
+    except (OSError, sqlite3.Error):
+        pass
+    finally:
+        part.unlink(missing_ok=True)
+        engine.dispose()
 
 
 def check_name_is_free(client: MlflowClient, name: str) -> None:

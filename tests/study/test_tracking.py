@@ -3,6 +3,8 @@
 import json
 import pickle
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,9 +13,10 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
+from study import tracking
 from study.ledger import COMPLETED, DIVERGED, FAILED, INTERRUPTED, PRUNED, Ledger
 from study.record import MlflowRecord
-from study.tracking import MlflowCallback, check_name_is_free, connect, start_study_run
+from study.tracking import MlflowCallback, check_name_is_free, connect, make_database, start_study_run
 from tests.study.test_runs import DATASET, contexts
 from tests.study.told_trials import FINAL, KEY, TAGS, Unreliable, a_request, a_row, children, history, new_study_run
 from trainables.config import InputError
@@ -194,6 +197,48 @@ def test_experiment_has_its_description_new_or_not(uri):
         _, experiment_id = connect(uri, name, None)
         assert "is a *study*" in client.get_experiment(experiment_id).tags["mlflow.note.content"]
     assert connect(uri, "made by hand", None)[1] == old
+
+
+def tables(path):
+    """What SQLite knows of each table and index, whatever order they and their constraints were made in."""
+    with closing(sqlite3.connect(path)) as database:
+        rows = database.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
+        version = database.execute("SELECT version_num FROM alembic_version").fetchall()
+    return sorted((*names, sorted(re.split(r",?\s*\n", sql or ""))) for *names, sql in rows), version
+
+
+def test_database_made_at_once_is_the_one_that_mlflow_makes(tmp_path):
+    make_database(tmp_path / "mlflow.db")
+    theirs = tmp_path / "theirs.db"
+    MlflowClient(f"sqlite:///{theirs}").search_experiments()
+    assert tables(tmp_path / "mlflow.db") == tables(theirs)
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", "theirs.db"}
+
+
+def test_database_that_is_there_or_that_another_study_makes_meanwhile_stays_as_it_is(tmp_path, monkeypatch):
+    path = tmp_path / "mlflow.db"
+    make = tracking._initialize_tables
+
+    def make_as_another_does(engine):
+        make(engine)
+        path.write_text("theirs")
+
+    monkeypatch.setattr(tracking, "_initialize_tables", make_as_another_does)
+    for _ in range(2):
+        make_database(path)
+        assert path.read_text() == "theirs"
+        assert list(tmp_path.iterdir()) == [path]
+
+
+def test_database_that_cannot_be_put_there_is_left_to_mlflow(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("os.link", refuse)
+    make_database(tmp_path / "mlflow.db")
+    assert list(tmp_path.iterdir()) == []
+    connect(f"sqlite:///{tmp_path / 'mlflow.db'}", "e", None)
+    assert (tmp_path / "mlflow.db").exists()
 
 
 def test_experiment_is_made_once_with_its_artifacts_where_they_belong(uri, tmp_path):
