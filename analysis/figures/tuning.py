@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from functools import lru_cache
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from opda.nonparametric import EmpiricalDistribution
 
+from analysis.band import equal_tailed_band, kolmogorov_band
 from analysis.compare import POINTS
 from analysis.figures.style import (
     GREY,
@@ -33,8 +33,8 @@ Array = npt.NDArray[np.float64]
 COLUMNS = ("arm", "trials", "median", "low", "high", "recorded", "search", "stopping")
 #: A trial that spent its share of the budget; one that is interrupted or still runs has not.
 ENDED = ("completed", "pruned", "diverged", "failed")
-#: Up to so many trials, summed over the different budgets of the arms, the tighter bands take a few seconds.
-MAX_SIMULATED = 150
+#: Up to so many trials, summed over the different budgets of the arms, the tighter bands take a second at most.
+MAX_TIGHT = 3000
 #: More points than this no panel can show.
 MAX_POINTS = 120
 #: Up to so many trials each has its tick.
@@ -49,7 +49,12 @@ DEPENDENT = {
 }
 
 
-def tuning_curve(scores: npt.ArrayLike, budgets: npt.ArrayLike, *, method: str = "ld_equal_tailed") -> pd.DataFrame:
+def tuning_curve(
+    scores: npt.ArrayLike,
+    budgets: npt.ArrayLike,
+    *,
+    band: Callable[[int, float], tuple[Array, Array]] = equal_tailed_band,
+) -> pd.DataFrame:
     """The best of k independent trials: its median, with a band that holds for every k at once.
 
     Exact for independent draws from one continuous distribution, wider than need be where scores tie; the band is that
@@ -58,7 +63,7 @@ def tuning_curve(scores: npt.ArrayLike, budgets: npt.ArrayLike, *, method: str =
     Args:
         scores: Validation accuracy of each trial, a fraction; larger is better.
         budgets: Numbers of trials k, at least 1.
-        method: opda's: ``ld_equal_tailed`` is tight where the best trials lie, ``ks`` takes no time.
+        band: Of the distribution function, by the size of the sample and the confidence (``analysis.band``).
 
     Returns:
         ``trials, median, low, high``: k, the median of the best of k draws of these scores, and its 95% band, 0 and 1
@@ -68,27 +73,19 @@ def tuning_curve(scores: npt.ArrayLike, budgets: npt.ArrayLike, *, method: str =
         ValueError: If there is no score, or one is not in [0, 1].
 
     References:
-        Lourie, Cho & He, NAACL 2024, arXiv:2311.09480; Learned-Miller & DeStefano, IEEE Transactions on Information
-        Theory, 2008.
+        Lourie, Cho & He, NAACL 2024, arXiv:2311.09480.
     """
-    sample, ks = np.asarray(scores, dtype=np.float64), np.asarray(budgets)
+    sample, ks = np.sort(np.asarray(scores, dtype=np.float64)), np.asarray(budgets)
     if not sample.size or not ((sample >= 0) & (sample <= 1)).all():
         raise ValueError("`scores` must be one or more accuracies in [0, 1].")
-    with warnings.catch_warnings():
-        # Ties make the band wider, which is safe; equal weights are what one trial has.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        lower, point, upper = EmpiricalDistribution.confidence_bands(
-            sample, 1 - ALPHA, a=0.0, b=1.0, method=method, generator=_generator(sample.size), n_jobs=1
-        )
     # A low distribution function is that of high scores.
-    curves = {"median": point, "low": upper, "high": lower}
+    least, most = band(sample.size, 1 - ALPHA)
+    bounds = np.concatenate([[0.0], sample, [1.0]])
+    curves = {"median": EmpiricalDistribution(sample)} | {
+        name: EmpiricalDistribution(bounds, ws=np.diff(shares, prepend=0.0, append=1.0), a=0.0, b=1.0)
+        for name, shares in (("low", most), ("high", least))
+    }
     return pd.DataFrame({"trials": ks} | {name: curve.quantile_tuning_curve(ks) for name, curve in curves.items()})
-
-
-@lru_cache
-def _generator(_size: int) -> np.random.Generator:
-    """One per sample size: opda remembers a band's weights by size and generator, and they never depend on the past."""
-    return np.random.default_rng(0)
 
 
 def search_scores(trials: pd.DataFrame) -> pd.DataFrame:
@@ -112,14 +109,13 @@ def info_tuning(findings: Findings) -> pd.DataFrame:
     scored = search_scores(findings.record.trials)
     samples = {str(arm): own["score"].to_numpy(dtype=float) for arm, own in scored.groupby("arm", sort=False)}
     samples = {arm: sample for arm, sample in samples.items() if sample.any()}
-    simulated = sum({len(sample) for sample in samples.values()})
-    method = "ld_equal_tailed" if simulated <= MAX_SIMULATED else "ks"
+    band = equal_tailed_band if sum({len(sample) for sample in samples.values()}) <= MAX_TIGHT else kolmogorov_band
     protocol = findings.record.protocol
     how = {key: str(protocol.get(key) or "") for key in ("search", "stopping")}
     frames = []
     for arm, sample in samples.items():
         budgets = np.unique(np.linspace(1, len(sample), min(len(sample), MAX_POINTS)).round().astype(int))
-        curve = tuning_curve(sample, budgets, method=method)
+        curve = tuning_curve(sample, budgets, band=band)
         frames.append(curve.assign(arm=arm, recorded=np.maximum.accumulate(sample)[budgets - 1], **how))
     return pd.concat(frames, ignore_index=True)[list(COLUMNS)] if frames else pd.DataFrame(columns=list(COLUMNS))
 

@@ -3,10 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from opda.nonparametric import EmpiricalDistribution
 
+from analysis.band import equal_tailed_band, kolmogorov_band
 from analysis.figures.style import build_style
 from analysis.figures.table import FIGURES
-from analysis.figures.tuning import MAX_SIMULATED, info_tuning, plot_tuning, say_tuning, search_scores, tuning_curve
+from analysis.figures.tuning import MAX_TIGHT, info_tuning, plot_tuning, say_tuning, search_scores, tuning_curve
 
 STUDIES, TRIALS = 2000, 12
 #: So dense, and so far beyond the trials, that the curve is the whole distribution function.
@@ -29,23 +31,23 @@ def build_search(scores, *, reasons=None):
     return pd.DataFrame(rows)
 
 
-def covered(scores, truth, method):
-    curve = tuning_curve(scores, BUDGETS, method=method)
+def covered(scores, truth, band):
+    curve = tuning_curve(scores, BUDGETS, band=band)
     return bool((curve["low"] <= truth).all() and (truth <= curve["high"]).all())
 
 
-@pytest.mark.parametrize("method", ["ld_equal_tailed", "ks"])
-def test_bands_hold_for_every_number_of_trials_at_once_in_95_of_100_random_searches(method):
+@pytest.mark.parametrize("band", [equal_tailed_band, kolmogorov_band])
+def test_bands_hold_for_every_number_of_trials_at_once_in_95_of_100_random_searches(band):
     generator = np.random.default_rng(30)
     truth = 0.5 ** (1 / BUDGETS)  # the median of the best of k uniform draws
-    held = [covered(generator.random(TRIALS), truth, method) for _ in range(STUDIES)]
+    held = [covered(generator.random(TRIALS), truth, band) for _ in range(STUDIES)]
     assert 0.935 <= np.mean(held) <= 0.97
 
 
 def test_bands_of_scores_that_tie_hold_at_least_as_often():
     generator = np.random.default_rng(31)
     truth = np.ceil(0.5 ** (1 / BUDGETS) * 10) / 10
-    held = [covered(np.ceil(generator.random(TRIALS) * 10) / 10, truth, "ld_equal_tailed") for _ in range(STUDIES)]
+    held = [covered(np.ceil(generator.random(TRIALS) * 10) / 10, truth, equal_tailed_band) for _ in range(STUDIES)]
     assert np.mean(held) >= 0.94
 
 
@@ -59,11 +61,16 @@ def test_the_median_of_the_best_is_that_of_drawing_again():
     assert curve.loc[4, "high"] == 1  # four trials cannot exclude a better one
 
 
-def test_one_input_always_gives_one_band():
-    scores = np.random.default_rng(5).random(7)
-    first = tuning_curve(scores, [1, 5])
-    tuning_curve(np.random.default_rng(6).random(8), [1, 5])
-    assert tuning_curve(scores, [1, 5]).equals(first)
+@pytest.mark.parametrize(("band", "method"), [(equal_tailed_band, "ld_equal_tailed"), (kolmogorov_band, "ks")])
+@pytest.mark.parametrize("size", [1, 4, 9])
+def test_curves_are_those_of_opda_but_for_its_simulation_of_the_band(band, method, size):
+    scores = np.random.default_rng(5).random(size)
+    theirs = EmpiricalDistribution.confidence_bands(
+        scores, 0.95, a=0.0, b=1.0, method=method, generator=np.random.default_rng(0), n_jobs=1
+    )
+    ours = tuning_curve(scores, [1, 2, 5], band=band)
+    for name, curve in zip(("high", "median", "low"), theirs, strict=True):
+        assert ours[name].to_numpy() == pytest.approx(curve.quantile_tuning_curve([1, 2, 5]), abs=1e-12)
 
 
 @pytest.mark.parametrize("scores", [[], [0.5, 1.2], [np.nan]])
@@ -92,13 +99,13 @@ def test_the_tuning_curve_has_every_trial_of_every_arm(findings_of):
     assert focal.loc[6, "median"] == pytest.approx(0.915)
 
 
-def test_many_trials_are_thinned_and_take_no_simulation(findings_of):
+def test_many_trials_are_thinned_and_their_bands_take_no_time(findings_of):
     generator = np.random.default_rng(7)
-    search = build_search({"a": generator.random(MAX_SIMULATED + 250)})
+    search = build_search({"a": generator.random(MAX_TIGHT + 250)})
     findings = findings_of("truth")
     info = info_tuning(replace(findings, record=replace(findings.record, trials=search)))
     assert 100 <= len(info) <= 120
-    assert info["trials"].iloc[[0, -1]].tolist() == [1, MAX_SIMULATED + 250]
+    assert info["trials"].iloc[[0, -1]].tolist() == [1, MAX_TIGHT + 250]
     assert info["recorded"].iloc[-1] == search["val_accuracy"].max()
 
 
