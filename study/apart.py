@@ -30,6 +30,7 @@ from study.options import Options
 from study.storage import fetch_weights
 from trainables.config import InputError, Scalar, TrialConfig
 from trainables.data import Dataset
+from trainables.importing import importing
 
 if TYPE_CHECKING:
     from study.phases import Outcome
@@ -78,7 +79,8 @@ def try_parts(
     Raises:
         InputError: If a part is unknown, does not import, or does not fit the data.
     """
-    from trainables import losses, models, optimizers  # noqa: PLC0415 - torch
+    with importing():
+        from trainables import losses, models, optimizers  # noqa: PLC0415 - torch
 
     for arm, values in parts:
         config = TrialConfig.from_flat(values)
@@ -150,8 +152,9 @@ def _measure(
     seeds: Sequence[int],
 ) -> dict[str, Any]:
     log_to_file(options)
-    from trainables.diagnostics import measure_diagnostics  # noqa: PLC0415 - torch
-    from trainables.identities import measure_identities  # noqa: PLC0415 - torch
+    with importing():
+        from trainables.diagnostics import measure_diagnostics  # noqa: PLC0415 - torch
+        from trainables.identities import measure_identities  # noqa: PLC0415 - torch
 
     with _interruptible():
         made: Mapping[str, Any] = {"seeds": list(seeds), "arms": {}}
@@ -162,9 +165,10 @@ def _measure(
 
 def _log_models(options: Options, dataset: Dataset, candidates: Sequence[Candidate]) -> str:
     log_to_file(options)
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - seconds
+    with importing():
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415 - seconds
 
-    from study.models import log_best_models  # noqa: PLC0415 - torch
+        from study.models import log_best_models  # noqa: PLC0415 - torch
 
     try:
         with _interruptible():

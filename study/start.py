@@ -17,6 +17,7 @@ from study.options import Options
 from study.storage import check_bucket, fetch_files
 from trainables.config import InputError
 from trainables.data import Dataset, load_dataset
+from trainables.importing import importing
 
 if TYPE_CHECKING:
     from study.phases import Outcome, Store
@@ -42,7 +43,8 @@ def run_study(study: Study, options: Options, *, started: float) -> int:
         if outcome.undelivered:
             return 1  # the report is built from what MLflow holds
         # From here on nothing takes the study's folder away again.
-        from study.conclusion import conclude  # noqa: PLC0415 - statistics and figures, needed now, not before
+        with importing():
+            from study.conclusion import conclude  # noqa: PLC0415 - statistics and figures, needed now, not before
 
         return conclude(study, options, outcome, store, work)
 
@@ -85,6 +87,7 @@ def load_data(options: Options) -> Dataset:
     )
 
 
+@importing()
 def _prepare(study: Study, options: Options, process: Executor) -> tuple[ModuleType, Dataset, Any, Any]:
     dataset = load_data(options)
     parts = preflight.parts_to_try(study, options)

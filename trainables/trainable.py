@@ -12,6 +12,7 @@ from ray import tune
 
 from trainables.data import Dataset
 from trainables.environment import OtherEnvironmentError, describe_environment, differences
+from trainables.importing import importing
 
 #: The worker's log, whatever Python's own object for it is by then.
 STANDARD_ERROR = 2
@@ -48,7 +49,8 @@ class ClassifierTrainable(tune.Trainable):  # type: ignore[misc]
         if self._other:
             return  # what is imported here may not even exist in another version
         # Imported here: the driver only names this class, and torch would cost it a second and half a gigabyte.
-        from trainables.trainer import Trainer  # noqa: PLC0415
+        with importing():
+            from trainables.trainer import Trainer  # noqa: PLC0415
 
         self._trainer = Trainer(dataset, device=device, num_threads=num_threads)
         self._hang_seconds = hang_seconds
