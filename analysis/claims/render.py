@@ -167,8 +167,8 @@ def _settings(results: Results) -> list[str]:
     settings: dict[str, None] = {}
     for result in results:
         for outcome in result.regimes.values():
-            if outcome.study:
-                settings[f"{outcome.study}: {outcome.setting}" if outcome.setting else outcome.study] = None
+            for study in filter(None, outcome.study.split(", ")):  # an outcome may rest on several
+                settings[f"{study}: {outcome.setting}" if outcome.setting else study] = None
     return list(settings)
 
 

@@ -180,3 +180,9 @@ def test_the_section_escapes_what_it_shows():
 
 def test_without_claims_there_is_no_section_and_no_table():
     assert claims_section([]) == as_text([]) == as_markdown([]) == ""
+
+
+def test_a_study_is_named_once_whatever_other_studies_an_outcome_rests_on():
+    results = [result("003-01", stated=outcome(study="one, two"), fair=outcome(study="two, one")), result("003-02")]
+    lines = [line for line in as_markdown(results).splitlines() if "MNIST, the report's epochs" in line]
+    assert lines == ["- one: MNIST, the report's epochs", "- two: MNIST, the report's epochs"]
