@@ -94,6 +94,14 @@ def try_parts(
             raise InputError(f"Arm {arm!r}: {error}") from error
 
 
+def get_ready(executor: Executor, study: Study, options: Options) -> None:
+    """Have imported what :func:`begin` will need, while the driver still writes the record."""
+    imports = _import_measures if isinstance(study, Reported) else _import_models
+    if imports is _import_measures or not options.no_models:
+        with contextlib.suppress(OSError, BrokenProcessPool):  # `begin` will say so
+            executor.submit(imports)
+
+
 def begin(executor: Executor, study: Study, options: Options, dataset: Dataset, outcome: Outcome) -> Future[Any] | None:
     """Begin what comes after the trials.
 
@@ -144,6 +152,19 @@ def _diagnostics(
     return diagnostics, configs, dataset if diagnostics else None, confirm_seeds(options.seed, study.seeds)
 
 
+def _import_measures() -> None:
+    with importing():
+        import trainables.diagnostics  # noqa: PLC0415 - torch
+        import trainables.identities  # noqa: F401, PLC0415 - torch
+
+
+def _import_models() -> None:
+    with importing():
+        import torch._dynamo  # noqa: F401, PLC0415 - exporting a model imports it
+
+        import study.models  # noqa: F401, PLC0415 - torch and MLflow
+
+
 def _measure(
     options: Options,
     diagnostics: Mapping[str, Sequence[str]],
@@ -152,9 +173,9 @@ def _measure(
     seeds: Sequence[int],
 ) -> dict[str, Any]:
     log_to_file(options)
-    with importing():
-        from trainables.diagnostics import measure_diagnostics  # noqa: PLC0415 - torch
-        from trainables.identities import measure_identities  # noqa: PLC0415 - torch
+    _import_measures()
+    from trainables.diagnostics import measure_diagnostics  # noqa: PLC0415 - torch
+    from trainables.identities import measure_identities  # noqa: PLC0415 - torch
 
     with _interruptible():
         made: Mapping[str, Any] = {"seeds": list(seeds), "arms": {}}
@@ -165,10 +186,10 @@ def _measure(
 
 def _log_models(options: Options, dataset: Dataset, candidates: Sequence[Candidate]) -> str:
     log_to_file(options)
-    with importing():
-        from mlflow.exceptions import MlflowException  # noqa: PLC0415 - seconds
+    _import_models()
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - seconds
 
-        from study.models import log_best_models  # noqa: PLC0415 - torch
+    from study.models import log_best_models  # noqa: PLC0415 - torch
 
     try:
         with _interruptible():

@@ -21,7 +21,7 @@ from contextlib import closing
 from pathlib import Path
 
 from analysis.address import redact, short_reason
-from analysis.command import OneLineParser, check_text, refusal
+from analysis.command import OneLineParser, check_text, leave, refusal
 from analysis.plain import plain
 from study.options import parse_duration
 from trainables.bucket import is_address, read_object, write_object
@@ -195,4 +195,4 @@ def _keep(backup: Backup, seconds: float) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from analysis.command import refusal
+from analysis.command import leave, refusal
 from analysis.plain import plain
 from study.cluster_check import check_file, read_command
 from trainables.config import InputError
@@ -134,4 +134,4 @@ def _prepare(config: Mapping[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

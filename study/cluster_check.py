@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.command import OneLineParser, check_text, refusal
+from analysis.command import OneLineParser, check_text, leave, refusal
 from analysis.plain import plain
 from trainables.config import InputError
 
@@ -217,4 +217,4 @@ def _ask(config: dict[str, Any]) -> tuple[list[str], str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

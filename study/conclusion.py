@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from analysis.address import LOCAL_SERVER, mlflow_command, redact, short_reason
 from analysis.plain import needs_ascii, plain, to_ascii, wrap
-from analysis.report import Report, build_report
+from analysis.report import build_report
 from search_spaces.arms import Study
 from search_spaces.reported import Reported
 from study.cluster import LOG_FILE
@@ -52,12 +52,9 @@ def conclude(study: Study, options: Options, outcome: Outcome, store: Store, wor
         print(plain(redact(why)), file=sys.stderr)  # noqa: T201
         return 1
     try:
-        if isinstance(study, Reported):
-            if work is not None:
-                log_measurements(options, outcome, store, work)
-            report = build_report(options.name, tracking_uri=options.tracking_uri, output=options.folder)
-        else:
-            report = _report_beside_models(options, work)
+        if isinstance(study, Reported) and work is not None:
+            log_measurements(options, outcome, store, work)
+        report = build_report(options.name, tracking_uri=options.tracking_uri, output=options.folder)
         parent = outcome.record.parent_run_id
         for path in (report.path, *report.tables):
             store.client.log_artifact(parent, str(path))
@@ -67,6 +64,8 @@ def conclude(study: Study, options: Options, outcome: Outcome, store: Store, wor
         print(plain(f"The trials are done, the report is not: {short_reason(error)}"), file=sys.stderr)  # noqa: T201
         print(f"Build it with: python -m analysis.report --study {options.name}", file=sys.stderr)  # noqa: T201
         return 1
+    if not isinstance(study, Reported):
+        _settle_models(options, work)
     claims = (*report.claims.splitlines(), "") if report.claims else ()
     lines = [
         *report.text.splitlines(),
@@ -97,8 +96,8 @@ def where_to_look(options: Options, experiment_id: str, run_id: str) -> list[str
     return lines
 
 
-def _report_beside_models(options: Options, models: Future[str] | None) -> Report:
-    report = build_report(options.name, tracking_uri=options.tracking_uri, output=options.folder)
+def _settle_models(options: Options, models: Future[str] | None) -> None:
+    """Wait for the logging of models, which went on beside the report; their weights are of no use then."""
     try:
         refusal = models.result() if models else ""
     except (BrokenProcessPool, OSError) as error:
@@ -108,7 +107,6 @@ def _report_beside_models(options: Options, models: Future[str] | None) -> Repor
         print(plain(why), file=sys.stderr)  # noqa: T201
     else:
         remove_weights(options)
-    return report
 
 
 def log_measurements(options: Options, outcome: Outcome, store: Store, measurements: Future[dict[str, Any]]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.address import redact, resolve_tracking_uri, short_reason
-from analysis.command import check_text, refusal
+from analysis.command import check_text, leave, refusal
 from search_spaces.arms import Study
 from search_spaces.reported import BOTH, Reported
 from search_spaces.table import load_space
@@ -335,4 +335,4 @@ def _integers(text: str | None, flag: str) -> tuple[int, ...] | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,7 @@ def run_trials(
     slots: int,
     started: float,
     recalled: Recalled | None = None,
+    ended: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Run what the study's protocol asks for, everything on record.
 
@@ -108,6 +109,7 @@ def run_trials(
         slots: Trials that can run at once.
         started: When the command was typed, on ``time.monotonic``.
         recalled: What is on record of the study, if it is resumed.
+        ended: Called when the trials have ended by themselves, before the record's rest is waited for.
     """
     client = store.client
     looks = plan_looks(study, options, recalled.protocol if recalled else {})
@@ -148,6 +150,8 @@ def run_trials(
     try:
         _plan_workers(conduct, options, slots)
         outcome = _tune(conduct, options, dataset, record, ledger)
+        if not outcome.interrupted:
+            ended()
         state = _state(outcome)
         forced = [f"Resumed by force: {objection}" for objection in (recalled.forced if recalled else ())]
         protocol |= {**outcome.conclusion, "notes": [*outcome.conclusion["notes"], *forced]}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.command import OneLineParser, check_text, refusal
+from analysis.command import OneLineParser, check_text, leave, refusal
 from analysis.plain import plain
 from trainables.config import InputError
 from trainables.files import is_file
@@ -275,4 +275,4 @@ def _listed(names: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

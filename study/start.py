@@ -66,7 +66,14 @@ def _trials(
                 preparing = early or beside.submit(_prepare, study, options, process)
                 phases, dataset, store, recalled = preparing.result()
                 outcome = phases.run_trials(
-                    study, options, dataset, store, slots=slots, started=started, recalled=recalled
+                    study,
+                    options,
+                    dataset,
+                    store,
+                    slots=slots,
+                    started=started,
+                    recalled=recalled,
+                    ended=lambda: apart.get_ready(process, study, options),
                 )
                 return outcome, store, apart.begin(process, study, options, dataset, outcome)  # while Ray ends
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from analysis.across.render import FORMATS, as_csv
 from analysis.across.result import Result, conclude
 from analysis.across.studies import load_comparison
-from analysis.command import OneLineParser, check_text, refusal
+from analysis.command import OneLineParser, check_text, leave, refusal
 from analysis.plain import needs_ascii, plain, to_ascii
 from search_spaces.reported import REGIMES
 from trainables.config import InputError
@@ -80,4 +80,4 @@ def _write(result: Result, output: str | None) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

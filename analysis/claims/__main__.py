@@ -11,7 +11,7 @@ from analysis.claims.evaluate import ClaimResult, evaluate_claims
 from analysis.claims.evidence import Measured, measure
 from analysis.claims.render import FORMATS
 from analysis.claims.table import CLAIMS_OF, SPACE_OF
-from analysis.command import OneLineParser, check_text, refusal
+from analysis.command import OneLineParser, check_text, leave, refusal
 from analysis.load import list_studies, load_study
 from analysis.measures import METRICS
 from trainables.config import InputError
@@ -111,4 +111,4 @@ def _load(name: str, tracking_uri: str | None) -> Measured:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -13,7 +13,7 @@ import pytest
 
 from search_spaces.loss_metrics import STUDY as REPORTED
 from search_spaces.smoke import STUDY
-from study.apart import begin, find_candidates, process_apart, try_parts
+from study.apart import begin, find_candidates, get_ready, process_apart, try_parts
 from study.confirm import weights_path
 from study.ledger import COMPLETED, CONFIRM, FAILED, Ledger, Request, TrialRecord
 from study.phases import Outcome
@@ -30,6 +30,14 @@ class Executor:
     def submit(self, function, *arguments):
         self.submitted.append((function.__name__, arguments))
         return f"work {len(self.submitted)}"
+
+
+class Full(Executor):
+    """Can start no process."""
+
+    def submit(self, function, *arguments):
+        """As the system says it."""
+        raise BlockingIOError("no more processes")
 
 
 @pytest.fixture
@@ -96,11 +104,27 @@ def test_a_reported_study_is_measured_unless_it_was_interrupted(options):
     assert seeds == list(range(1, 1 + REPORTED.seeds))
 
 
-def test_a_process_that_cannot_be_had_is_told_where_its_work_is_asked_for(options):
-    class Full(Executor):
-        def submit(self, function, *arguments):
-            raise BlockingIOError("no more processes")
+@pytest.mark.parametrize(
+    ("study", "no_models", "imports"),
+    [(STUDY, False, "_import_models"), (STUDY, True, None), (REPORTED, True, "_import_measures")],
+)
+def test_what_the_end_will_need_is_imported_before_and_nothing_else(options, study, no_models, imports):
+    executor = Executor()
+    options.no_models = no_models
+    get_ready(executor, study, options)
+    assert executor.submitted == ([(imports, ())] if imports else [])
 
+
+def test_imports_leave_to_the_work_what_is_wrong_with_the_process(options):
+    options.no_models = False
+    get_ready(Full(), STUDY, options)
+    with process_apart() as process:
+        os.kill(process.submit(os.getpid).result(), signal.SIGKILL)
+        time.sleep(0.5)
+        get_ready(process, STUDY, options)
+
+
+def test_a_process_that_cannot_be_had_is_told_where_its_work_is_asked_for(options):
     work = begin(Full(), REPORTED, options, None, an_outcome(COMPLETED))
     assert isinstance(work.exception(), BlockingIOError)
 
