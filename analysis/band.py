@@ -10,9 +10,6 @@ from scipy import optimize, special, stats
 
 Array = npt.NDArray[np.float64]
 
-#: Of the incomplete beta function, from below and from above.
-INVERSES = special.betaincinv, special.betainccinv
-
 
 @lru_cache
 def equal_tailed_band(size: int, confidence: float) -> tuple[Array, Array]:
@@ -36,7 +33,9 @@ def equal_tailed_band(size: int, confidence: float) -> tuple[Array, Array]:
     ranks = np.arange(1, size + 1)
 
     def ends(log_miss: float) -> tuple[Array, Array]:
-        low, high = (inverse(ranks, size + 1 - ranks, np.exp(log_miss) / 2) for inverse in INVERSES)
+        shape = ranks, size + 1 - ranks
+        tail = np.exp(log_miss) / 2
+        low, high = special.betaincinv(*shape, tail), special.betainccinv(*shape, tail)
         return np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
 
     def excess(log_miss: float) -> float:
@@ -44,9 +43,7 @@ def equal_tailed_band(size: int, confidence: float) -> tuple[Array, Array]:
 
     # By Bonferroni each may be missed with a share of the whole, and none oftener than the whole.
     fewest, most = np.log((1 - confidence) / (2 * size)), np.log(1 - confidence)
-    low, high = ends(
-        optimize.brentq(lambda log_miss: chance_between(*ends(log_miss)) - confidence, fewest, most + 1e-9)
-    )
+    low, high = ends(optimize.brentq(excess, fewest, most + 1e-9))
     return np.concatenate([[0.0], low]), np.concatenate([high, [1.0]])
 
 

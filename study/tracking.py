@@ -171,8 +171,10 @@ def make_database(path: Path) -> None:
     part = path.with_name(f".{path.name}-{os.getpid()}")
     try:
         _initialize_tables(engine)  # MLflow's version is pinned
-        connection = engine.raw_connection()
-        with contextlib.closing(sqlite3.connect(part)) as file:
+        with (
+            contextlib.closing(engine.raw_connection()) as connection,
+            contextlib.closing(sqlite3.connect(part)) as file,
+        ):
             connection.driver_connection.backup(file)
         os.link(part, path)  # raises if another study was faster; its database is not written over
     except (OSError, sqlite3.Error):

@@ -33,7 +33,7 @@ Array = npt.NDArray[np.float64]
 COLUMNS = ("arm", "trials", "median", "low", "high", "recorded", "search", "stopping")
 #: A trial that spent its share of the budget; one that is interrupted or still runs has not.
 ENDED = ("completed", "pruned", "diverged", "failed")
-#: Up to so many trials, summed over the different budgets of the arms, the tighter bands take a second at most.
+#: Up to so many trials, summed over the different budgets of the arms, the tighter bands take about a second.
 MAX_TIGHT = 3000
 #: More points than this no panel can show.
 MAX_POINTS = 120

@@ -120,7 +120,8 @@ def test_imports_leave_to_the_work_what_is_wrong_with_the_process(options):
     get_ready(Full(), STUDY, options)
     with process_apart() as process:
         os.kill(process.submit(os.getpid).result(), signal.SIGKILL)
-        time.sleep(0.5)
+        with pytest.raises(BrokenProcessPool):  # once the pool knows, it takes no more work
+            process.submit(time.sleep, 60).result(30)
         get_ready(process, STUDY, options)
 
 
