@@ -1,18 +1,68 @@
 """How every command ends."""
 
-import gc
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
+
+BEGINNING = """
+import atexit, os, sys, tempfile, threading, time
 from analysis.command import leave
+
+class Complaint:
+    def __del__(self):
+        print("taken apart", file=sys.stderr)
+
+complaint = Complaint()
+atexit.register(print, "registered")
+"""
+
+
+def run(code, **keywords):
+    return subprocess.run(
+        [sys.executable, "-c", BEGINNING + code], cwd=ROOT, capture_output=True, text=True, check=False, **keywords
+    )
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 130])
-def test_a_command_ends_with_its_code_and_nothing_left_to_look_through(code):
-    try:
-        with pytest.raises(SystemExit) as ended:
-            leave(code)
-        assert ended.value.code == code
-        assert gc.get_freeze_count() > 0
-    finally:
-        gc.unfreeze()
+def test_a_command_ends_with_its_code_after_what_is_registered_and_before_modules_are_taken_apart(code):
+    result = run(f"print('said', end=' ')\nleave({code})")
+    assert (result.returncode, result.stdout, result.stderr) == (code, "said registered\n", "")
+
+
+def test_a_command_that_does_not_leave_ends_as_ever():
+    result = run("print('said', end=' ')")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "said registered\n", "taken apart\n")
+
+
+def test_threads_end_and_temporary_folders_go_first(tmp_path):
+    result = run(
+        "folder = tempfile.TemporaryDirectory(dir=os.environ['FOLDER'])\n"
+        "def late():\n"
+        "    time.sleep(0.3)\n"
+        "    print('late')\n"
+        "threading.Thread(target=late).start()\n"
+        "leave(0)",
+        env={"FOLDER": str(tmp_path)},
+    )
+    assert (result.returncode, result.stdout) == (0, "late\nregistered\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_is_gone_is_told_as_ever():
+    with subprocess.Popen(
+        [sys.executable, "-c", BEGINNING + "input()\nprint('said')\nleave(0)"],
+        cwd=ROOT,
+        env={},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        process.stdout.close()
+        _, error = process.communicate("go on\n")
+    assert "BrokenPipeError" in error
+    assert process.returncode == 120
