@@ -6,6 +6,7 @@ made. The process begins by importing this module, so nothing heavy is imported 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import multiprocessing
 import os
@@ -48,6 +49,8 @@ def _wait_for_work() -> None:
     """Between its works, Ctrl-C is not for this process; it ends with the driver, were that killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_driver, daemon=True).start()
+    # Registered first, called last: PyTorch's modules would take a second to be taken apart.
+    atexit.register(os._exit, 0)
 
 
 def _end_with_driver() -> None:

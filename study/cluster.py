@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,9 @@ ENVIRONMENT = {
     "RAY_prestart_worker_first_driver": "0",  # the only workers are the trials' actors
     "RAY_enable_metrics_collection": "0",
     "RAY_DEDUP_LOGS": "0",
+    # As long in all as by itself, but a process that asks for its object store a moment too early loses no second.
+    "RAY_raylet_client_num_connect_attempts": "200",
+    "RAY_raylet_client_connect_timeout_milliseconds": "50",
     "RAY_TQDM_PATCH_PRINT": "0",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # whether to wait for a server is the record's decision, not the client's
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # a server's client would print two lines for every trial
@@ -46,6 +50,8 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+
+_ENDING = threading.Lock()
 
 #: As Ray does by itself where a firewall would ask; otherwise anybody on the network may connect to all its servers.
 LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -90,9 +96,17 @@ def connected(options: Options) -> Iterator[int]:
         with _terminated_is_interrupted():
             yield count_slots(options, nodes.alive())
     finally:
-        ray.shutdown()
+        disconnect()
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def disconnect() -> None:
+    """End Ray, or leave the cluster; beside other work if called from a thread, and nothing the second time."""
+    import ray  # noqa: PLC0415 - after the environment is prepared
+
+    with _ENDING:
+        ray.shutdown()
 
 
 def _start(folder: str) -> None:

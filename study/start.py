@@ -65,6 +65,12 @@ def _trials(
                     nodes.check_nodes(study, options)
                 preparing = early or beside.submit(_prepare, study, options, process)
                 phases, dataset, store, recalled = preparing.result()
+
+                def ended() -> None:
+                    # Both take seconds in which this process has the record's rest to write.
+                    beside.submit(cluster.disconnect)
+                    apart.get_ready(process, study, options)
+
                 outcome = phases.run_trials(
                     study,
                     options,
@@ -73,9 +79,9 @@ def _trials(
                     slots=slots,
                     started=started,
                     recalled=recalled,
-                    ended=lambda: apart.get_ready(process, study, options),
+                    ended=ended,
                 )
-                return outcome, store, apart.begin(process, study, options, dataset, outcome)  # while Ray ends
+                return outcome, store, apart.begin(process, study, options, dataset, outcome)
 
 
 def load_data(options: Options) -> Dataset:

@@ -1,5 +1,6 @@
 """What a study's end does in a process apart: which work there is, and that a real process does it."""
 
+import atexit
 import os
 import signal
 import subprocess
@@ -212,3 +213,25 @@ def test_ctrl_c_is_for_the_driver_while_the_process_waits(driver):
     assert is_gone(apart)
     assert process.wait(20) == 0
     assert process.stderr.read() == ""
+
+
+class Complaint:
+    """Says that its module was taken apart."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __del__(self):
+        self.path.touch()
+
+
+def leave_behind(folder):
+    """What a library may do: something for the exit, and something that lives as long as a module."""
+    atexit.register((folder / "ended").touch)
+    sys.modules["__main__"].complaint = Complaint(folder / "taken apart")
+
+
+def test_the_process_ends_without_taking_its_modules_apart(tmp_path):
+    with process_apart() as process:
+        process.submit(leave_behind, tmp_path).result()
+    assert [path.name for path in tmp_path.iterdir()] == ["ended"]

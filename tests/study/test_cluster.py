@@ -4,10 +4,15 @@ import logging
 import signal
 import socket
 import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 import pytest
+import ray
 from ray._private.node import Node
+from ray._raylet import Config
 
 from study import cluster
 from study.process import is_alive, is_dead, this_process
@@ -44,6 +49,29 @@ def test_a_process_is_told_from_another_that_has_its_number():
     for unknown in ("", "elsewhere 1 2"):
         assert not is_dead(unknown)
         assert not is_alive(unknown)
+
+
+def test_ray_waits_as_long_as_ever_for_its_object_store_and_asks_more_often():
+    begins = ("RAY_raylet_client_num_connect_attempts", "RAY_raylet_client_connect_timeout_milliseconds")
+    times, milliseconds = (int(cluster.ENVIRONMENT[key]) for key in begins)
+    assert times * milliseconds == 10 * 1000  # Ray's own
+    assert all(hasattr(Config, key.removeprefix("RAY_")) for key in begins)
+
+
+def test_ray_is_ended_by_one_thread_at_a_time(monkeypatch):
+    at_once, most = threading.Semaphore(1), []
+
+    def shutdown():
+        most.append(at_once.acquire(blocking=False))
+        time.sleep(0.1)
+        at_once.release()
+
+    monkeypatch.setattr(ray, "shutdown", shutdown)
+    with ThreadPoolExecutor(1) as beside:
+        begun = beside.submit(cluster.disconnect)
+        cluster.disconnect()
+    begun.result()
+    assert most == [True, True]
 
 
 @pytest.mark.parametrize("on_ctrl_c", [signal.default_int_handler, signal.SIG_IGN])  # ignored in a script's background

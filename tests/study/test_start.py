@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import threading
 
 import pytest
 from mlflow import MlflowClient
@@ -67,6 +68,22 @@ def begun(**changes):
 def said(capsys):
     (line,) = capsys.readouterr().err.splitlines()
     return line
+
+
+def test_ray_ends_beside_the_rest_of_the_record_and_after_the_trials(record, monkeypatch):
+    record(begun())
+    ending = threading.Event()
+    monkeypatch.setattr(cluster, "disconnect", ending.set)
+
+    def run_trials(*_, ended, **__):
+        assert not ending.is_set()
+        ended()
+        assert ending.wait(30)  # by another thread, while this one goes on
+        raise ReachedError
+
+    monkeypatch.setattr(phases, "run_trials", run_trials)
+    with pytest.raises(ReachedError):
+        main(["--resume", "s"])
 
 
 def test_a_study_of_a_version_that_kept_no_flags_cannot_be_resumed(record, capsys):
