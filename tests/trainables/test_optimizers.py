@@ -237,3 +237,14 @@ def test_a_step_is_that_of_the_optimizer_as_pytorch_has_it_to_the_bit(name):
     for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(mine, other)
         assert not mine.grad_fn
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_gradients_are_forgotten_in_every_group(name):
+    model = nn.Linear(5, 3)
+    optimizer = build_optimizer(Component(name, {"learning_rate": RATE}), [model.weight])
+    optimizer.add_param_group({"params": [model.bias]})
+    model(torch.ones(4, 5)).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    optimizer.zero_grad()
+    assert all(parameter.grad is None for parameter in model.parameters())
