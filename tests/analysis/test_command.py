@@ -1,5 +1,6 @@
 """How every command ends."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -66,3 +67,15 @@ def test_a_reader_that_is_gone_is_told_as_ever():
         _, error = process.communicate("go on\n")
     assert "BrokenPipeError" in error
     assert process.returncode == 120
+
+
+@pytest.mark.parametrize("command", ["study.launch", "analysis.report", "study.predict"])
+def test_no_command_reports_what_it_is_used_for(command):
+    code = f"import {command}\nfrom mlflow.telemetry import get_telemetry_client\nprint(get_telemetry_client())"
+    # MLflow itself reports nothing from a test or from CI.
+    kept = {key: value for key, value in os.environ.items() if key not in {"CI", "PYTEST_CURRENT_TEST"}}
+    kept.pop("MLFLOW_DISABLE_TELEMETRY", None)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=kept, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout) == (0, "None\n"), result.stderr
