@@ -2,5 +2,5 @@
 
 import os
 
-# MLflow would tell its makers what it is used for, were it not told so before it is imported; a user's own setting wins.
+# Unless told so before it is imported, MLflow tells its makers what it is used for; a user's own setting wins.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
