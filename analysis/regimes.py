@@ -35,6 +35,8 @@ def seed_table(study: Measured) -> pd.DataFrame:
         for (regime, arm), table in study.tables.items()
         if regime in REGIMES
     ]
+    if not parts:  # interrupted while it searched
+        return pd.DataFrame(columns=list(SEED_COLUMNS))
     measured = pd.concat(parts)[[*keys, "accuracy", "nll", "train_accuracy", "diverged"]]
     confirm = record.trials[record.trials["phase"] == "confirm"].sort_values("start")
     settings = confirm.drop_duplicates(keys, keep="last")[[*keys, "optimizer.learning_rate", "epochs_done"]]

@@ -2,6 +2,7 @@
 
 import io
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import stats
 from analysis.claims.evidence import measure
 from analysis.regimes import as_markdown, regime_table, regimes_section, seed_table
 from analysis.reported import ReportedPart
+from search_spaces.reported import REGIMES
 
 REPORTED = runpy.run_path(str(Path(__file__).parent / "synthetic_reported.py"))
 TRUTH = REPORTED["ReportedTruth"](
@@ -80,6 +82,18 @@ def test_what_failed_on_the_grid_is_counted(table):
     rates = np.array(REPORTED["RATES"])
     assert table.loc["focal", "failed"] == pytest.approx(100 * (np.log10(rates) >= 0.0 - 1e-9).mean(), abs=20)
     assert table.loc["focal", "failed"] > table.loc["cross_entropy", "failed"]
+
+
+def test_a_study_that_was_interrupted_while_it_searched_has_nobody_confirmed_yet(record):
+    search = record.trials[record.trials["phase"] == "search"]
+    protocol = {key: value for key, value in record.protocol.items() if key != "winners"}
+    part = ReportedPart.of(replace(record, trials=search, protocol=protocol))
+    assert part.seeds.empty
+    assert part.files["seeds.csv"].startswith("regime,arm,seed,")
+    assert part.arms["stated_seeds"].sum() == part.arms["fair_seeds"].sum() == 0
+    assert part.arms["rate_width"].notna().any()
+    verdicts = {result.regimes[regime].verdict for result in part.claims for regime in REGIMES}
+    assert verdicts <= {"not run", "not testable"}
 
 
 def test_the_page_has_a_row_per_arm_and_escapes_names(record):

@@ -173,6 +173,25 @@ def ended(study):
     return int(done.stdout) if done.returncode == 0 else 0
 
 
+def test_ctrl_c_while_the_rates_are_searched_ends_well_with_nobody_confirmed(tmp_path):
+    started = command(tmp_path, *REPORTED, "--arms", "tanh-cross_entropy,tanh-focal", "--regime", "fair", "--name", "s")
+    with (
+        (tmp_path / "said").open("w+") as said,
+        subprocess.Popen(**started, stdout=said, stderr=said, start_new_session=True) as process,
+    ):
+        try:
+            wait_for_trials(Launched(tmp_path, "s", 0, "", ""), 3, process)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(120) == 130
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    text = (tmp_path / "said").read_text()
+    assert text.rstrip().endswith("Go on with: python -m study.launch --resume s")
+    assert "Traceback" not in text
+    assert len((tmp_path / "runs" / "s" / "seeds.csv").read_text().splitlines()) == 1
+
+
 def test_a_study_killed_twice_ends_as_one_that_never_was(pair):
     whole, killed = pair
     assert whole_record.outcomes(killed.folder) == whole_record.outcomes(whole.folder)
