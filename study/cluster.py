@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import shutil
 import signal
 import socket
 import tempfile
-import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,8 +50,6 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-
-_ENDING = threading.Lock()
 
 #: As Ray does by itself where a firewall would ask; otherwise anybody on the network may connect to all its servers.
 LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -102,11 +100,20 @@ def connected(options: Options) -> Iterator[int]:
 
 
 def disconnect() -> None:
-    """End Ray, or leave the cluster; beside other work if called from a thread, and nothing the second time."""
+    """End Ray, or leave the cluster; nothing the second time.
+
+    Called by the thread that has used Ray. Another may go on, since no garbage is looked for meanwhile: what it would
+    free of Ray's then ends the whole process.
+    """
     import ray  # noqa: PLC0415 - after the environment is prepared
 
-    with _ENDING:
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
         ray.shutdown()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _start(folder: str) -> None:

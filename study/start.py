@@ -67,9 +67,9 @@ def _trials(
                 phases, dataset, store, recalled = preparing.result()
 
                 def ended() -> None:
-                    # Both take seconds in which this process has the record's rest to write.
-                    beside.submit(cluster.disconnect)
+                    # Both take seconds, in which a thread writes the record's rest.
                     apart.get_ready(process, study, options)
+                    cluster.disconnect()
 
                 outcome = phases.run_trials(
                     study,

@@ -1,12 +1,10 @@
 """Ray's folders of dead studies are taken away, SIGTERM is Ctrl-C, and the log stops nobody."""
 
+import gc
 import logging
 import signal
 import socket
 import tempfile
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 import pytest
@@ -58,20 +56,23 @@ def test_ray_waits_as_long_as_ever_for_its_object_store_and_asks_more_often():
     assert all(hasattr(Config, key.removeprefix("RAY_")) for key in begins)
 
 
-def test_ray_is_ended_by_one_thread_at_a_time(monkeypatch):
-    at_once, most = threading.Semaphore(1), []
+@pytest.mark.parametrize("collecting", [True, False])
+def test_no_garbage_is_looked_for_while_ray_ends(monkeypatch, collecting):
+    seen = []
 
     def shutdown():
-        most.append(at_once.acquire(blocking=False))
-        time.sleep(0.1)
-        at_once.release()
+        seen.append(gc.isenabled())
+        raise OSError("Ray's own")
 
     monkeypatch.setattr(ray, "shutdown", shutdown)
-    with ThreadPoolExecutor(1) as beside:
-        begun = beside.submit(cluster.disconnect)
-        cluster.disconnect()
-    begun.result()
-    assert most == [True, True]
+    try:
+        if not collecting:
+            gc.disable()
+        with pytest.raises(OSError, match="Ray's own"):
+            cluster.disconnect()
+        assert (seen, gc.isenabled()) == ([False], collecting)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("on_ctrl_c", [signal.default_int_handler, signal.SIG_IGN])  # ignored in a script's background
