@@ -53,7 +53,7 @@ def leave(code: int) -> NoReturn:
 _codes: list[int] = []
 
 
-# What is registered first runs last, and every large library is imported after this module.
+# What is registered first runs last, and the package imports this module before any other.
 @atexit.register
 def _end() -> None:
     if not _codes:

@@ -128,8 +128,8 @@ def build_optimizer(component: Component, parameters: Iterable[nn.Parameter]) ->
             f"The optimizer {component.name!r} must build a torch.optim.Optimizer; got {type(optimizer).__name__}."
         )
     if component.name in OPTIMIZERS:
-        # Without what PyTorch puts around them for its compiler and its profiler, which costs a small model a sixth of
-        # its step. A step that is differentiated through would need it; none of these is.
+        # Without what PyTorch puts around them for its compiler and its profiler, which a small model feels in its step
+        # (docs/performance.md). A step that is differentiated through would need it; none of these is.
         step = torch.no_grad()(inspect.unwrap(type(optimizer).step))
         setattr(optimizer, "step", MethodType(step, optimizer))  # noqa: B010 - a method of this one alone
         setattr(optimizer, "zero_grad", MethodType(_forget_gradients, optimizer))  # noqa: B010 - likewise

@@ -8,6 +8,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+COMMANDS = [
+    ".".join(file.relative_to(ROOT).with_suffix("").parts)
+    for package in ("analysis", "study")
+    for file in sorted((ROOT / package).rglob("*.py"))
+    if "    leave(main())" in file.read_text(encoding="utf-8")
+]
 
 BEGINNING = """
 import atexit, os, sys, tempfile, threading, time
@@ -67,6 +73,30 @@ def test_a_reader_that_is_gone_is_told_as_ever():
         _, error = process.communicate("go on\n")
     assert "BrokenPipeError" in error
     assert process.returncode == 120
+
+
+REGISTERED = """
+import atexit, importlib, sys
+register, seen = atexit.register, []
+atexit.register = lambda function, *rest, **named: seen.append(function) or register(function, *rest, **named)
+importlib.import_module(sys.argv[1])
+print(*(function.__module__ for function in seen))
+"""
+
+
+def test_every_command_is_found():
+    assert {"study.launch", "study.predict", "analysis.report", "analysis.claims.__main__"} < set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_libraries_register_for_the_exit_of_a_command_is_done_before_it_ends(command):
+    result = subprocess.run(
+        [sys.executable, "-c", REGISTERED, command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    modules = result.stdout.split()
+    assert "analysis.command" in modules, result.stderr
+    # Of what comes before, and so is left out, there is Python's own logging at most, which keeps nothing back.
+    assert set(modules[: modules.index("analysis.command")]) <= {"logging"}
 
 
 @pytest.mark.parametrize("command", ["study.launch", "analysis.report", "study.predict"])

@@ -50,10 +50,10 @@ def test_a_process_is_told_from_another_that_has_its_number():
 
 
 def test_ray_waits_as_long_as_ever_for_its_object_store_and_asks_more_often():
-    begins = ("RAY_raylet_client_num_connect_attempts", "RAY_raylet_client_connect_timeout_milliseconds")
-    times, milliseconds = (int(cluster.ENVIRONMENT[key]) for key in begins)
+    keys = ("RAY_raylet_client_num_connect_attempts", "RAY_raylet_client_connect_timeout_milliseconds")
+    times, milliseconds = (int(cluster.ENVIRONMENT[key]) for key in keys)
     assert times * milliseconds == 10 * 1000  # Ray's own
-    assert all(hasattr(Config, key.removeprefix("RAY_")) for key in begins)
+    assert all(hasattr(Config, key.removeprefix("RAY_")) for key in keys)
 
 
 @pytest.mark.parametrize("collecting", [True, False])
