@@ -7,9 +7,11 @@ Nothing in a step waits for the device: losses and logits go into buffers that a
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import time
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,9 +68,23 @@ class ResidentData:
         _, channels, height, width = self.images.shape
         return channels, height, width
 
-    def to_input(self, pixels: Tensor) -> Tensor:
-        """Raw pixels in [0, 255], any dtype, as normalised float32 model input of the same shape."""
-        return torch.addcmul(self.shift, pixels.float(), self.scale)
+    @functools.cached_property
+    def _channels(self) -> list[tuple[float, Tensor]]:
+        return list(zip(self.scale.flatten().tolist(), self.shift.flatten(), strict=True))
+
+    def to_input(self, pixels: Tensor, out: Tensor | None = None) -> Tensor:
+        """Raw pixels in [0, 255], any dtype, as normalised float32 model input of the same shape.
+
+        Args:
+            pixels: Shape ``(batch, C, H, W)``.
+            out: Where to put it, float32, of that shape; new memory by default.
+        """
+        inputs = torch.empty_like(pixels, dtype=torch.float32) if out is None else out
+        inputs.copy_(pixels)
+        # To the bit what ``addcmul`` gives on a CPU, in a third of the time: that goes value by value.
+        for channel, (scale, shift) in enumerate(self._channels):
+            torch.add(shift, inputs[:, channel], alpha=scale, out=inputs[:, channel])
+        return inputs
 
 
 @dataclass
@@ -237,13 +253,33 @@ def train_epoch(state: TrainingState, data: ResidentData) -> dict[str, float]:
     labels = data.labels[indices]
     all_logits = torch.empty(len(indices), data.num_classes, device=data.device)
     all_losses = torch.empty(len(indices), device=data.device)
-    for batch in batches(len(indices), state.config.batch_size):
-        all_logits[batch], all_losses[batch] = train_step(state, data, indices[batch], labels[batch])
+    parts = batches(len(indices), state.config.batch_size)
+    # One place for every batch's inputs stays in the processor's cache; new memory each time does not.
+    inputs = torch.empty(max(part.stop - part.start for part in parts), *data.input_shape, device=data.device)
+    with _denormal_is_zero():
+        for part in parts:
+            out = inputs[: part.stop - part.start]
+            all_logits[part], all_losses[part] = train_step(state, data, indices[part], labels[part], out)
     state.schedule.step()
     return split_metrics(all_logits, labels, all_losses)
 
 
-def train_step(state: TrainingState, data: ResidentData, indices: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+@contextlib.contextmanager
+def _denormal_is_zero() -> Iterator[None]:
+    """Numbers below 1.2e-38 are 0 in this thread: a CPU is slow with them, and a unit that died leaves many.
+
+    The momentum of a weight that gets no gradient shrinks step by step and would stay at the smallest of them.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def train_step(
+    state: TrainingState, data: ResidentData, indices: Tensor, labels: Tensor, inputs: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """One optimizer step on a minibatch, the model in training mode already.
 
     Args:
@@ -251,6 +287,7 @@ def train_step(state: TrainingState, data: ResidentData, indices: Tensor, labels
         data: What it is trained on.
         indices: The examples, shape ``(batch,)``.
         labels: Theirs, shape ``(batch,)``.
+        inputs: Where to put what the model gets, float32, shape ``(batch, C, H, W)``; new memory by default.
 
     Returns:
         Logits ``(batch, num_classes)`` and losses ``(batch,)`` that the step was made on, without a graph.
@@ -259,7 +296,7 @@ def train_step(state: TrainingState, data: ResidentData, indices: Tensor, labels
     pixels = data.images.index_select(0, indices)
     if config.augment:
         pixels = crop_and_flip(pixels, state.augmentation)
-    logits = forward(state.model, data.to_input(pixels), config.precision)
+    logits = forward(state.model, data.to_input(pixels, inputs), config.precision)
     losses = state.loss(logits, labels)
     state.optimizer.zero_grad()
     reduce_losses(losses, config.reduction).backward()  # type: ignore[no-untyped-call]

@@ -31,7 +31,8 @@ from trainables.loop import (
     switch_optimizer,
 )
 
-REPORT_SECONDS = 0.3
+#: A trial waits some ten milliseconds for what the driver says to a report.
+REPORT_SECONDS = 1.0
 #: Seconds of training that a second of saving must be worth: saving costs a trial 2% at most.
 TRAINING_PER_SAVING = 50
 #: What saving is thought to take until it was tried.

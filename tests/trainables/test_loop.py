@@ -197,7 +197,12 @@ def test_the_batch_order_is_that_of_the_seed_whatever_the_batch_size_and_the_res
 
         def build(_shape, _classes):
             model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-            model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]) if module.training else None)
+
+            def keep(module, inputs):
+                if module.training:
+                    seen.append(inputs[0].clone())  # their place is used again
+
+            model.register_forward_pre_hook(keep)
             return model
 
         state = start(data, model=own(build), seed=seed, **changes)
@@ -547,7 +552,47 @@ def test_input_is_standardised_by_the_channels_of_the_training_part():
         inputs = data.to_input(given_pixels)
         assert inputs.dtype == torch.float32
         np.testing.assert_allclose(inputs.numpy(), expected, rtol=1e-5, atol=1e-5)
+        # What is put into a place of one's own is the same to the bit, and so is a part of the images.
+        place = torch.full((30, 3, 5, 4), math.nan)
+        assert data.to_input(given_pixels[3:], place[3:20]).data_ptr() == place[3:].data_ptr()
+        assert torch.equal(place[3:20], inputs[3:])
+        assert place[:3].isnan().all()
+        assert place[20:].isnan().all()
     assert data.input_shape == (3, 5, 4)
+
+
+def test_a_denormal_number_is_zero_in_a_training_step_and_nowhere_else(data, own):
+    tiny, seen = torch.full((), 1e-39), []
+
+    def keeps(logits, labels):
+        seen.append((logits.requires_grad, bool(tiny * 1 == 0)))
+        return F.cross_entropy(logits, labels, reduction="none")
+
+    state = start(data, loss=own(keeps))
+    seen.clear()
+    run_epoch(state, data)
+    assert {is_zero for training, is_zero in seen if training} == {True}
+    assert {is_zero for training, is_zero in seen if not training} == {False}
+    assert tiny * 1 > 0
+
+    def fails(logits, labels):
+        raise ValueError("no loss")
+
+    with pytest.raises(ValueError, match="no loss"):
+        train_epoch(dataclasses.replace(state, loss=fails), data)
+    assert tiny * 1 > 0
+
+
+def test_the_momentum_of_a_unit_that_died_comes_to_nothing(data):
+    state = start(data, **{"optimizer.momentum": 0.8})
+    run_epoch(state, data)
+    with torch.no_grad():
+        state.model[1].bias[0] = -1e6  # no image gets past that
+    for _ in range(80):
+        run_epoch(state, data)
+    momentum = state.optimizer.state[state.model[1].weight]["momentum_buffer"]
+    assert not momentum[0].any()
+    assert momentum[1:].any()
 
 
 def test_data_on_the_cpu_are_shared_and_never_written(dataset):
