@@ -5,7 +5,6 @@ import torch
 
 from bench import floor
 from bench.epoch import MLP
-from bench.measure import Measurement
 from bench.spaces.long_trials import STUDY
 from trainables.config import TrialConfig
 
@@ -49,13 +48,14 @@ def test_an_epoch_of_the_bare_loop_is_timed():
     torch.set_num_threads(before)
 
 
-def test_the_ratio_is_the_median_of_the_rounds_own():
-    seconds = {floor.OURS: (110.0, 130.0, 240.0), floor.BARE: (100.0, 100.0, 200.0)}
-    found = [
-        Measurement(name, number, value, "s")
-        for name, values in seconds.items()
-        for number, value in enumerate(values, 1)
-    ]
-    figure = floor.judge(found)
-    assert figure.ratio == pytest.approx(1.2)
+def test_a_study_is_compared_with_the_bare_loops_around_it(monkeypatch):
+    clock = iter((90.0, 110.0, 110.0, 130.0, 90.0, 240.0, 310.0))
+    monkeypatch.setattr(floor, "training_seconds", lambda: next(clock))
+    monkeypatch.setattr(floor, "study_seconds", lambda: next(clock))
+    result = floor.measure(rounds=3)
+    (figure,) = result.figures
+    assert [(found.contender == floor.OURS, found.round) for found in result.measurements] == [
+        (False, 0), (True, 1), (False, 1), (True, 2), (False, 2), (True, 3), (False, 3)
+    ]  # fmt: skip
+    assert figure.ratio == pytest.approx(1.2), "the median of 1.1, 1.3 and 1.2"
     assert (figure.ours, figure.reference, figure.holds) == (130.0, 100.0, False)
