@@ -36,6 +36,10 @@ from trainables.importing import importing
 if TYPE_CHECKING:
     from study.phases import Outcome
 
+#: What is measured of a reported study lies in these on the study's run.
+IDENTITIES_FILE = "identities.json"
+DIAGNOSTICS_FILE = "diagnostics.json"
+
 
 @contextlib.contextmanager
 def process_apart() -> Iterator[Executor]:
@@ -116,7 +120,7 @@ def begin(executor: Executor, study: Study, options: Options, dataset: Dataset, 
         return None
     try:
         if isinstance(study, Reported):
-            if outcome.interrupted:
+            if outcome.interrupted or (not outcome.new and _measured(study, options, outcome)):
                 return None
             return executor.submit(_measure, options, *_diagnostics(study, options, dataset))
         candidates = find_candidates(options, outcome)
@@ -144,6 +148,23 @@ def find_candidates(options: Options, outcome: Outcome) -> list[Candidate]:
             run_id = outcome.record.run_ids[request.key]
             found.append(Candidate(request.arm, request.number, run_id, request.config, path, trial.val_accuracy))
     return found
+
+
+def _measured(study: Reported, options: Options, outcome: Outcome) -> bool:
+    """Whether what is measured on these seeds is on record; of some spaces it takes minutes."""
+    from mlflow import MlflowClient  # noqa: PLC0415 - heavy, imported long since
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - likewise
+
+    from analysis.artifacts import read_json  # noqa: PLC0415 - likewise
+
+    uri = options.tracking_uri
+    try:
+        run = MlflowClient(uri).get_run(outcome.record.parent_run_id)
+        identities, diagnostics = (read_json(uri, run, name) for name in (IDENTITIES_FILE, DIAGNOSTICS_FILE))
+    except MlflowException:
+        return False
+    seeds = confirm_seeds(options.seed, study.seeds)
+    return identities is not None and diagnostics is not None and diagnostics.get("seeds") == seeds
 
 
 def _diagnostics(
@@ -184,7 +205,7 @@ def _measure(
         made: Mapping[str, Any] = {"seeds": list(seeds), "arms": {}}
         if dataset is not None:
             made = measure_diagnostics(diagnostics, configs, dataset, seeds)
-        return {"identities": measure_identities(), "diagnostics": made}
+        return {IDENTITIES_FILE: measure_identities(), DIAGNOSTICS_FILE: made}
 
 
 def _log_models(options: Options, dataset: Dataset, candidates: Sequence[Candidate]) -> str:

@@ -7,7 +7,7 @@ import logging
 import shlex
 import shutil
 import sys
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
 from typing import Any
@@ -29,6 +29,9 @@ from study.summary import log_summary
 from trainables.config import InputError
 
 logger = logging.getLogger(__name__)
+
+#: What is measured after the trials may take so long before a line says so.
+SILENT_SECONDS = 2.0
 
 
 def conclude(study: Study, options: Options, outcome: Outcome, store: Store, work: Future[Any] | None) -> int:
@@ -53,7 +56,7 @@ def conclude(study: Study, options: Options, outcome: Outcome, store: Store, wor
         return 1
     try:
         if isinstance(study, Reported) and work is not None:
-            log_measurements(options, outcome, store, work)
+            log_measurements(study, options, outcome, store, work)
         report = build_report(options.name, tracking_uri=options.tracking_uri, output=options.folder)
         parent = outcome.record.parent_run_id
         for path in (report.path, *report.tables):
@@ -109,8 +112,14 @@ def _settle_models(options: Options, models: Future[str] | None) -> None:
         remove_weights(options)
 
 
-def log_measurements(options: Options, outcome: Outcome, store: Store, measurements: Future[dict[str, Any]]) -> None:
+def log_measurements(
+    study: Reported, options: Options, outcome: Outcome, store: Store, measurements: Future[dict[str, Any]]
+) -> None:
     """Put the exact tests and the diagnostics on record; the trials stand without them."""
+    wait([measurements], SILENT_SECONDS)
+    if not measurements.done():
+        what = ", ".join(name.replace("_", " ") for name in study.diagnostics) or "exact tests"
+        print(f"Measuring {what} on {study.seeds} seeds; the report comes after.", file=sys.stderr)  # noqa: T201
     try:
         measured = measurements.result()
     except Exception as error:  # whatever it is, the report is written
@@ -119,4 +128,4 @@ def log_measurements(options: Options, outcome: Outcome, store: Store, measureme
         print(plain(why), file=sys.stderr)  # noqa: T201
         return
     for name, content in measured.items():
-        store.client.log_dict(outcome.record.parent_run_id, content, f"{name}.json")
+        store.client.log_dict(outcome.record.parent_run_id, content, name)

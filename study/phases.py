@@ -59,7 +59,7 @@ class Store:
 class Outcome:
     """How the trials of a study ended; ``conclusion`` is what ``study.json`` says of it.
 
-    ``undelivered`` writes are not in MLflow yet.
+    ``undelivered`` writes are not in MLflow yet. Nothing is ``new`` where every trial was on record already.
     """
 
     ledger: Ledger
@@ -68,6 +68,7 @@ class Outcome:
     record: MlflowRecord
     conclusion: Mapping[str, Any] = field(default_factory=dict)
     undelivered: int = 0
+    new: bool = True
 
     @property
     def all_failed(self) -> bool:
@@ -274,6 +275,7 @@ def _tune(conduct: Conduct, options: Options, dataset: Dataset, record: MlflowRe
         first_error=errors[0] if errors else "",
         record=record,
         conclusion=conduct.conclusion(),
+        new=conduct.dealer.dealt > 0,
     )
 
 

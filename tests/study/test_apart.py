@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from mlflow import MlflowClient
 
 from search_spaces.loss_metrics import STUDY as REPORTED
 from search_spaces.smoke import STUDY
@@ -48,13 +49,13 @@ def options(tmp_path):
     return SimpleNamespace(name="s", folder=folder, shared=folder, bucket=None, tracking_uri="sqlite://", seed=0)
 
 
-def an_outcome(*stop_reasons, interrupted=False, undelivered=0):
+def an_outcome(*stop_reasons, interrupted=False, undelivered=0, **others):
     ledger = Ledger()
     for number, reason in enumerate(stop_reasons):
         request = Request("focal", CONFIRM, number, {"epochs": 1})
         ledger.records[request.key] = TrialRecord(request, epoch=1, stop_reason=reason, val_accuracy=0.5)
     record = SimpleNamespace(parent_run_id="p", run_ids={key: f"run of {key}" for key in ledger.records})
-    return Outcome(ledger, interrupted=interrupted, first_error="", record=record, undelivered=undelivered)
+    return Outcome(ledger, interrupted=interrupted, first_error="", record=record, undelivered=undelivered, **others)
 
 
 def keep_weights(options, arm, number):
@@ -105,6 +106,31 @@ def test_a_reported_study_is_measured_unless_it_was_interrupted(options):
     assert seeds == list(range(1, 1 + REPORTED.seeds))
 
 
+def test_what_is_measured_already_is_not_measured_again_unless_trials_are_new(options, tmp_path):
+    options.tracking_uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = MlflowClient(options.tracking_uri)
+    run_id = client.create_run(client.create_experiment("e", artifact_location=str(tmp_path / "artifacts"))).info.run_id
+    before = an_outcome(COMPLETED, new=False)
+    before.record.parent_run_id = run_id
+    seeds = list(range(1, 1 + REPORTED.seeds))
+
+    def begun(outcome):
+        return begin(Executor(), REPORTED, options, None, outcome)
+
+    assert begun(before) == "work 1"
+    client.log_dict(run_id, {"mean_is_sum_over_batch": {}}, "identities.json")
+    assert begun(before) == "work 1"
+    client.log_dict(run_id, {"seeds": seeds[:-1], "arms": {}}, "diagnostics.json")
+    assert begun(before) == "work 1"  # a life ended between more seeds and their measurements
+    client.log_dict(run_id, {"seeds": seeds, "arms": {}}, "diagnostics.json")
+    assert begun(before) is None
+    after = an_outcome(COMPLETED)
+    after.record.parent_run_id = run_id
+    assert begun(after) == "work 1"
+    options.tracking_uri = f"sqlite:///{tmp_path}/none/mlflow.db"
+    assert begun(before) == "work 1"  # what is wrong is told where it is put on record
+
+
 @pytest.mark.parametrize(
     ("study", "no_models", "imports"),
     [(STUDY, False, "_import_models"), (STUDY, True, None), (REPORTED, True, "_import_measures")],
@@ -143,9 +169,9 @@ def test_a_process_that_was_killed_while_it_waited_costs_its_work_and_not_the_st
 def test_a_real_process_decides_the_exact_tests(options):
     with process_apart() as process:
         found = begin(process, REPORTED, options, None, an_outcome(COMPLETED)).result()
-    assert set(found) == {"identities", "diagnostics"}
-    assert set(found["identities"]) == set(IDENTITIES)
-    assert found["diagnostics"] == {"seeds": list(range(1, 1 + REPORTED.seeds)), "arms": {}}
+    assert set(found) == {"identities.json", "diagnostics.json"}
+    assert set(found["identities.json"]) == set(IDENTITIES)
+    assert found["diagnostics.json"] == {"seeds": list(range(1, 1 + REPORTED.seeds)), "arms": {}}
 
 
 def test_a_part_that_does_not_fit_is_told_from_there():

@@ -1,6 +1,7 @@
 """The end of a study when something at the end goes wrong: what was trained stays."""
 
 import shlex
+import threading
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from types import SimpleNamespace
@@ -159,10 +160,21 @@ def test_a_reported_study_puts_its_exact_tests_on_record_before_its_report(optio
     report = conclusion.build_report()
     seen = []
     monkeypatch.setattr(conclusion, "build_report", lambda *_, **__: seen.append(dict(client.files)) or report)
-    files = {"identities": {"kl_is_cross_entropy": {}}, "diagnostics": {"seeds": [1]}}
+    files = {"identities.json": {"kl_is_cross_entropy": {}}, "diagnostics.json": {"seeds": [1]}}
     assert conclude(options, an_outcome(), client, study=REPORTED, work=work_that(files)) == 0
-    assert seen == [{"identities.json": files["identities"], "diagnostics.json": files["diagnostics"]}]
-    assert "003-01 holds" in capsys.readouterr().out
+    assert seen == [files]
+    said = capsys.readouterr()
+    assert "003-01 holds" in said.out
+    assert said.err == ""
+
+
+@pytest.mark.usefixtures("a_report")
+def test_measurements_that_are_waited_for_say_what_they_are(options, monkeypatch, capsys):
+    monkeypatch.setattr(conclusion, "SILENT_SECONDS", 0.0)
+    work = Future()
+    threading.Timer(0.5, work.set_result, ({},)).start()
+    assert conclude(options, an_outcome(), study=REPORTED, work=work) == 0
+    assert capsys.readouterr().err == "Measuring gradient scale on 10 seeds; the report comes after.\n"
 
 
 @pytest.mark.usefixtures("a_report")
