@@ -91,21 +91,30 @@ HEADINGS = (
 
 def as_markdown(table: pd.DataFrame) -> str:
     """The table of :func:`regime_table` for a page of the project's own."""
-    lines = ["| " + " | ".join(name for name, _ in HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
-    lines += ["| " + " | ".join(shown for shown, _ in _cells(row)) + " |" for row in table.to_dict("records")]
+    headings, rows = _filled(table)
+    lines = ["| " + " | ".join(name for name, _ in headings) + " |", "|" + "---|" * len(headings)]
+    lines += ["| " + " | ".join(shown for shown, _ in row) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
 def regimes_section(table: pd.DataFrame) -> str:
     """A section of the report's page."""
-    rows = [[(text(shown), value) for shown, value in _cells(row)] for row in table.to_dict("records")]
+    headings, rows = _filled(table)
+    shown = [[(text(words), value) for words, value in row] for row in rows]
     return (
         '<section id="section-regimes"><h2>As stated and fairly tuned</h2>'
-        f"{render_table('regimes', HEADINGS, rows)}"
+        f"{render_table('regimes', headings, shown)}"
         '<p class="caption">Test accuracy, mean over seeds with its 95% t interval. Tuned rates are for a mean over '
         "the batch; an arm without a share of the grid took over another's rate or is in the stated regime only. "
         "Failed: diverged, or no better than guessing on the validation split.</p></section>"
     )
+
+
+def _filled(table: pd.DataFrame) -> tuple[list[tuple[str, str]], list[list[Cell]]]:
+    """Headings and rows without the columns that are empty, as those of a regime that was not run."""
+    rows = [_cells(row) for row in table.to_dict("records")]
+    kept = [place for place in range(len(HEADINGS)) if any(row[place][0] != MISSING for row in rows)]
+    return [HEADINGS[place] for place in kept], [[row[place] for place in kept] for row in rows]
 
 
 #: How the numbers beside the two regimes' are written.

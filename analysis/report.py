@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis import terminal
@@ -105,7 +105,13 @@ def print_report(study: str, form: str, *, tracking_uri: str | None = None, asci
 
 
 def _find(record: StudyRecord) -> tuple[Findings, ReportedPart | None]:
-    return find(record), ReportedPart.of(record) if "report" in record.protocol else None
+    findings = find(record)
+    if "report" not in record.protocol:
+        return findings, None
+    reported = ReportedPart.of(record)
+    if reported.answer:  # what such a study is run for comes first
+        findings = replace(findings, verdict=f"{reported.answer} Its arms: {findings.verdict}")
+    return findings, reported
 
 
 def folder_name(study: str) -> str:

@@ -11,6 +11,7 @@ from analysis.claims import render
 from analysis.claims.evaluate import ClaimResult, evaluate_claims
 from analysis.claims.evidence import measure
 from analysis.load import StudyRecord
+from search_spaces.reported import REGIMES
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,12 @@ class ReportedPart:
         study = measure(record)
         claims = evaluate_claims(study.scope.report, [study])
         return cls(claims, regimes.regime_table(study), regimes.seed_table(study))
+
+    @property
+    def answer(self) -> str:
+        """What became of the claims, in one sentence; empty where there are none, or no arm was run."""
+        run = [regime for regime in REGIMES if (self.arms[f"{regime}_seeds"] > 0).any()]
+        return render.as_sentence(self.claims, run)
 
     @property
     def sections(self) -> list[str]:

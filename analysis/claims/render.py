@@ -11,10 +11,11 @@ from dataclasses import asdict
 
 from analysis import tables
 from analysis.claims.evaluate import ClaimResult, Outcome
-from analysis.claims.model import VERDICTS
+from analysis.claims.model import HOLDS, VERDICTS
 from analysis.inference import ROUNDING
 from analysis.tables import Cell, render_table, text
-from search_spaces.reported import REGIMES
+from analysis.verdict import count
+from search_spaces.reported import FAIR, REGIMES, STATED
 
 Results = Sequence[ClaimResult]
 
@@ -22,6 +23,7 @@ TEXT_WIDTH = 120
 #: Columns of the text table: name and width; two spaces lie between them.
 COLUMNS = (("id", 6), ("statement", 42), ("reported", 18), ("stated", 21), ("fair", 21))
 MISSING = "-"
+REGIME_WORDS = {STATED: "as stated", FAIR: "with tuned rates"}
 
 
 def as_text(results: Results) -> str:
@@ -67,6 +69,15 @@ def as_json(results: Results) -> str:
 
 
 FORMATS: dict[str, Callable[[Results], str]] = {"text": as_text, "markdown": as_markdown, "json": as_json}
+
+
+def as_sentence(results: Results, regimes: Sequence[str]) -> str:
+    """How many claims of the report hold in the regimes that were run; empty where there are no claims or regimes."""
+    if not results or not regimes:
+        return ""
+    report = results[0].id.partition("-")[0]
+    parts = [f"{REGIME_WORDS[regime]} {_counted(results, regime)}" for regime in regimes]
+    return f"Of report {report}'s {count(len(results), 'claim')} {'; '.join(parts)}."
 
 
 def claims_section(results: Results) -> str:
@@ -158,8 +169,12 @@ def _counts(results: Results, regime: str) -> Mapping[str, int]:
 
 
 def _counted(results: Results, regime: str) -> str:
-    counts = _counts(results, regime)
-    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+    counts = {verdict: number for verdict, number in _counts(results, regime).items() if number}
+    return ", ".join(f"{counts[word]} {_verb(word, counts[word])}" for word in VERDICTS if word in counts)
+
+
+def _verb(verdict: str, number: int) -> str:
+    return "hold" if verdict == HOLDS and number != 1 else verdict
 
 
 def _settings(results: Results) -> list[str]:

@@ -18,8 +18,8 @@ from analysis.verdict import count, difference, seeds
 EQUIVALENT, DIFFERS = "≈", "*"
 #: Never better, even, always better: told apart by people of every colour vision, and in grey even is lightest.
 SCALE = ((0.0, "#eba64f"), (0.25, "#f5d2a5"), (0.5, "#f7f7f5"), (0.75, "#b5d3ee"), (1.0, "#6fabdf"))
-#: More arms than this need narrow cells.
-MANY = 10
+#: More arms than this need narrow cells, and more than that have room for the marks alone.
+MANY, TOO_MANY = 10, 16
 CELL_HEIGHT = 36
 
 
@@ -43,7 +43,7 @@ def plot_pairwise(info: pd.DataFrame, _style: Style) -> go.Figure:
             x=places,
             y=places,
             z=[[cell["probability_better"] if cell else None for cell in row] for row in grid],
-            text=[[_shown(cell) if cell else "" for cell in row] for row in grid],
+            text=[[_shown(cell, len(arms)) if cell else "" for cell in row] for row in grid],
             hovertext=[[_hover_pair(cell) if cell else "" for cell in row] for row in grid],
             texttemplate="%{text}",
             textfont={"size": 11 if len(arms) > MANY else 13, "color": INK},
@@ -77,9 +77,9 @@ def plot_pairwise(info: pd.DataFrame, _style: Style) -> go.Figure:
     return figure
 
 
-def _shown(cell: dict[Any, Any]) -> str:
+def _shown(cell: dict[Any, Any], num_arms: int) -> str:
     marks = (EQUIVALENT if cell["equivalent"] else "") + (DIFFERS if cell["differs"] else "")
-    return f"{cell['probability_better']:.2f}{marks}"
+    return marks if num_arms > TOO_MANY else f"{cell['probability_better']:.2f}{marks}"
 
 
 def _hover_pair(cell: dict[Any, Any]) -> str:

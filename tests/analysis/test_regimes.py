@@ -75,7 +75,7 @@ def test_an_interval_never_leaves_what_an_accuracy_can_be(table):
 def test_an_arm_that_a_regime_lacks_has_a_dash(table):
     assert table.loc["late", "fair_seeds"] == 0
     line = next(line for line in as_markdown(table.reset_index()).splitlines() if line.startswith("| late"))
-    assert line.count("| - ") == 4
+    assert line.count("| - ") == 3  # tuned, width and failed; nobody's tuned rate is on this record
 
 
 def test_what_failed_on_the_grid_is_counted(table):
@@ -94,6 +94,21 @@ def test_a_study_that_was_interrupted_while_it_searched_has_nobody_confirmed_yet
     assert part.arms["rate_width"].notna().any()
     verdicts = {result.regimes[regime].verdict for result in part.claims for regime in REGIMES}
     assert verdicts <= {"not run", "not testable"}
+
+
+def test_a_regime_that_was_not_run_has_no_columns_and_no_word_in_the_answer(record):
+    trials = record.trials[record.trials["regime"] == "stated"]
+    protocol = {key: value for key, value in record.protocol.items() if key != "winners"} | {"regimes": ["stated"]}
+    part = ReportedPart.of(replace(record, trials=trials, protocol=protocol))
+    assert part.files["regimes.md"].startswith("| Arm | As stated, % [95% CI] |\n|---|---|\n| cross_entropy | ")
+    (_, section) = part.sections
+    assert "As stated, %" in section
+    assert "Tuned rate</" not in section
+    assert "as stated" in part.answer
+    assert "tuned" not in part.answer
+    whole = ReportedPart.of(record).answer
+    assert whole.startswith(part.answer.removesuffix(".")[:30])
+    assert "; with tuned rates " in whole
 
 
 def test_the_page_has_a_row_per_arm_and_escapes_names(record):

@@ -1,5 +1,6 @@
 """A reported study on the digits: both regimes, its claims, and a driver that dies on the way."""
 
+import html
 import json
 import os
 import signal
@@ -109,6 +110,12 @@ def test_every_claim_of_the_report_gets_a_line_and_the_exact_ones_a_verdict(stud
     assert by_id["003-17"]["stated"]["verdict"] == "holds"
     assert by_id["003-03"]["stated"]["verdict"] == "not run"
     assert "selu" in by_id["003-03"]["stated"]["reason"]
+    counts = Counter(row["regimes"]["stated"]["verdict"] for row in table)
+    # What was asked is answered first, on the terminal as on the page and in MLflow.
+    answer = f"Of report 003's 18 claims as stated {counts['holds']} hold"
+    assert answer in " ".join(study.stdout.split())
+    assert answer in study.parent.data.tags["mlflow.note.content"]
+    assert f'<p id="verdict">{html.escape(answer)}' in (study.folder / "runs" / study.name / "report.html").read_text()
 
 
 def test_the_table_of_all_claims_misses_none(study):

@@ -6,7 +6,7 @@ import pytest
 
 from analysis.claims.evaluate import ClaimResult, Outcome
 from analysis.claims.model import VERDICTS
-from analysis.claims.render import as_json, as_markdown, as_text, claims_section
+from analysis.claims.render import as_json, as_markdown, as_sentence, as_text, claims_section
 
 HOSTILE = "<script>alert(1)</script> a|b & \\ `c` *d* [e](f)\nnew line"
 
@@ -50,7 +50,7 @@ def test_the_text_table_holds_every_claim_within_120_columns(results):
     assert text == "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
     for line in (entry.id for entry in results):
         assert text.count(f"\n{line}") >= 1
-    assert "stated: 5 holds, 5 refuted, 5 inconclusive, 5 not testable, 5 not run" in text
+    assert "stated: 5 hold, 5 refuted, 5 inconclusive, 5 not testable, 5 not run" in text
 
 
 def test_the_text_table_shows_verdict_effect_interval_unit_and_n():
@@ -61,6 +61,14 @@ def test_the_text_table_shows_verdict_effect_interval_unit_and_n():
     assert text.count("points, n = 10") == 2
     assert text.startswith("one: MNIST, the report's epochs\n")
     assert "003-01: a - b: accuracy; because" in text  # once, as both regimes say it
+
+
+def test_a_sentence_counts_the_verdicts_of_the_regimes_that_were_run(results):
+    counts = "5 hold, 5 refuted, 5 inconclusive, 5 not testable, 5 not run"
+    assert as_sentence(results, ["stated"]) == f"Of report 003's 25 claims as stated {counts}."
+    both = as_sentence(results[:1], ["stated", "fair"])
+    assert both == "Of report 003's 1 claim as stated 1 holds; with tuned rates 1 holds."
+    assert as_sentence(results, []) == as_sentence([], ["stated"]) == ""
 
 
 def test_different_reasons_are_told_by_regime():

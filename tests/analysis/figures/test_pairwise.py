@@ -43,6 +43,16 @@ def test_marks_are_those_of_the_corrected_tests(findings_of):
         assert ("≈" in text) == row["equivalent"]
 
 
+def test_among_many_arms_a_cell_has_room_for_its_marks_alone(findings_of, monkeypatch):
+    findings = findings_of("truth")
+    _, cells = drawn(findings)
+    monkeypatch.setattr("analysis.figures.pairwise.TOO_MANY", 3)
+    _, crowded = drawn(findings)
+    assert crowded.z == cells.z
+    assert {mark for row in crowded.text for mark in row} <= {"", "*", "≈", "≈*"}
+    assert [[mark.lstrip("0123456789.") for mark in row] for row in cells.text] == [list(row) for row in crowded.text]
+
+
 def test_a_hover_tells_the_difference_its_interval_both_tests_and_the_seeds(findings_of):
     findings = findings_of("truth")
     figure, cells = drawn(findings)
