@@ -77,7 +77,7 @@ def as_sentence(results: Results, regimes: Sequence[str]) -> str:
         return ""
     report = results[0].id.partition("-")[0]
     parts = [f"{REGIME_WORDS[regime]} {_counted(results, regime)}" for regime in regimes]
-    return f"Of report {report}'s {count(len(results), 'claim')} {'; '.join(parts)}."
+    return f"Report {report}'s {count(len(results), 'claim')}: {'; '.join(parts)}."
 
 
 def claims_section(results: Results) -> str:

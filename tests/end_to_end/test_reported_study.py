@@ -112,7 +112,7 @@ def test_every_claim_of_the_report_gets_a_line_and_the_exact_ones_a_verdict(stud
     assert "selu" in by_id["003-03"]["stated"]["reason"]
     counts = Counter(row["regimes"]["stated"]["verdict"] for row in table)
     # What was asked is answered first, on the terminal as on the page and in MLflow.
-    answer = f"Of report 003's 18 claims as stated {counts['holds']} hold"
+    answer = f"Report 003's 18 claims: as stated {counts['holds']} hold"
     assert answer in " ".join(study.stdout.split())
     assert answer in study.parent.data.tags["mlflow.note.content"]
     assert f'<p id="verdict">{html.escape(answer)}' in (study.folder / "runs" / study.name / "report.html").read_text()

@@ -65,9 +65,9 @@ def test_the_text_table_shows_verdict_effect_interval_unit_and_n():
 
 def test_a_sentence_counts_the_verdicts_of_the_regimes_that_were_run(results):
     counts = "5 hold, 5 refuted, 5 inconclusive, 5 not testable, 5 not run"
-    assert as_sentence(results, ["stated"]) == f"Of report 003's 25 claims as stated {counts}."
+    assert as_sentence(results, ["stated"]) == f"Report 003's 25 claims: as stated {counts}."
     both = as_sentence(results[:1], ["stated", "fair"])
-    assert both == "Of report 003's 1 claim as stated 1 holds; with tuned rates 1 holds."
+    assert both == "Report 003's 1 claim: as stated 1 holds; with tuned rates 1 holds."
     assert as_sentence(results, []) == as_sentence([], ["stated"]) == ""
 
 
