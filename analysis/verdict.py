@@ -71,7 +71,7 @@ def _beside(comparisons: pd.DataFrame, protocol: Mapping[str, Any]) -> str:
         return ""
     keys = sorted({key for keys in beside.values() for key in keys})
     return (
-        f" {len(beside)} of {count(len(comparisons), 'arm')} {_verb(len(beside), 'differ')} from"
+        f" {len(beside)} of {count(len(comparisons), 'arm')} {verb(len(beside), 'differ')} from"
         f" {protocol.get('baseline')} in more than the {protocol.get('factor')} ({', '.join(keys)}), so what is said"
         " here is not the report's own contrast: that stands in the table of claims."
     )
@@ -99,7 +99,7 @@ def _within_luck(rows: pd.DataFrame, luck: float) -> str:
         return ""
     sizes = " and ".join(dict.fromkeys(f"{value:+.2f}" for value in rows["difference_points"].iloc[[0, -1]]))
     return (
-        f" {_names(rows)} {_verb(len(rows), 'differ')} over seeds ({sizes}), but by no more than the {luck:.2f} points"
+        f" {_names(rows)} {verb(len(rows), 'differ')} over seeds ({sizes}), but by no more than the {luck:.2f} points"
         " that luck of the search set one function apart."
     )
 
@@ -138,7 +138,7 @@ def _winner(better: pd.DataFrame, baseline: str, protocol: Mapping[str, Any]) ->
     best = better.iloc[0]
     delta = delta_of(protocol)
     small = f", though surely by less than δ = {delta:g}" if best["equivalent"] else ""
-    also = f" {_names(better.iloc[1:])} also {_verb(len(better) - 1, 'beat')} it." if len(better) > 1 else ""
+    also = f" {_names(better.iloc[1:])} also {verb(len(better) - 1, 'beat')} it." if len(better) > 1 else ""
     return (
         f"{best['arm']} beats {baseline} by {difference(best, sign=False)} points of test accuracy "
         f"(Holm p = {best['p_holm']:.2g}, {seeds(best['num_seeds'])}){small}.{also}"
@@ -150,7 +150,7 @@ def _others(worse: pd.DataFrame, rest: pd.DataFrame, protocol: Mapping[str, Any]
     if len(worse):
         last = worse.iloc[-1]
         by = "by" if len(worse) == 1 else f"{last['arm']} most, by"
-        parts.append(f"{_names(worse)} {_verb(len(worse), 'is')} worse, {by} {difference(last, flip=True)} points.")
+        parts.append(f"{_names(worse)} {verb(len(worse), 'is')} worse, {by} {difference(last, flip=True)} points.")
     equivalent = rest[rest["equivalent"].astype(bool)]
     unclear = rest[~rest["equivalent"].astype(bool)]
     if len(equivalent):
@@ -187,7 +187,7 @@ def _no_difference(comparisons: pd.DataFrame, baseline: str, protocol: Mapping[s
         return f"No difference larger than δ = {delta:g} points was found: {arms} within it of {baseline} ({pairs})."
     unclear = comparisons[~equivalent]
     shown = (
-        f" {_names(comparisons[equivalent])} {_verb(int(equivalent.sum()), 'is')} within δ = {delta:g}."
+        f" {_names(comparisons[equivalent])} {verb(int(equivalent.sum()), 'is')} within δ = {delta:g}."
         if equivalent.any()
         else ""
     )
@@ -228,10 +228,11 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _verb(number: int, verb: str) -> str:
-    if verb == "is":
+def verb(number: int, word: str) -> str:
+    """A verb, as of many, in the form that goes with a number: ``is`` is given as that."""
+    if word == "is":
         return "is" if number == 1 else "are"
-    return f"{verb}s" if number == 1 else verb
+    return f"{word}s" if number == 1 else word
 
 
 def _names(rows: pd.DataFrame) -> str:

@@ -116,10 +116,10 @@ def log_measurements(
     study: Reported, options: Options, outcome: Outcome, store: Store, measurements: Future[dict[str, Any]]
 ) -> None:
     """Put the exact tests and the diagnostics on record; the trials stand without them."""
-    wait([measurements], SILENT_SECONDS)
-    if not measurements.done():
-        what = ", ".join(name.replace("_", " ") for name in study.diagnostics) or "exact tests"
-        print(f"Measuring {what} on {study.seeds} seeds; the report comes after.", file=sys.stderr)  # noqa: T201
+    if wait([measurements], SILENT_SECONDS).not_done:
+        names = ", ".join(name.replace("_", " ") for name in study.diagnostics)
+        what = f"{names} on {study.seeds} seeds" if names else "exact tests"
+        print(f"Measuring {plain(what)}; the report comes after.", file=sys.stderr)  # noqa: T201
     try:
         measured = measurements.result()
     except Exception as error:  # whatever it is, the report is written

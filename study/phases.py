@@ -263,7 +263,8 @@ def _tune(conduct: Conduct, options: Options, dataset: Dataset, record: MlflowRe
     )
     with conduct.progress:
         results = tuner.fit()
-        if conduct.dealer.dealt == 0:
+        new = conduct.dealer.dealt > 0
+        if not new:
             conduct.progress.say("Every trial is on record already; its report is written again.")
     shutil.rmtree(options.folder / "tune", ignore_errors=True)
     for left in conduct.dealer.finish():
@@ -275,7 +276,7 @@ def _tune(conduct: Conduct, options: Options, dataset: Dataset, record: MlflowRe
         first_error=errors[0] if errors else "",
         record=record,
         conclusion=conduct.conclusion(),
-        new=conduct.dealer.dealt > 0,
+        new=new,
     )
 
 

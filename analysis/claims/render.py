@@ -14,7 +14,7 @@ from analysis.claims.evaluate import ClaimResult, Outcome
 from analysis.claims.model import HOLDS, VERDICTS
 from analysis.inference import ROUNDING
 from analysis.tables import Cell, render_table, text
-from analysis.verdict import count
+from analysis.verdict import count, verb
 from search_spaces.reported import FAIR, REGIMES, STATED
 
 Results = Sequence[ClaimResult]
@@ -169,12 +169,9 @@ def _counts(results: Results, regime: str) -> Mapping[str, int]:
 
 
 def _counted(results: Results, regime: str) -> str:
-    counts = {verdict: number for verdict, number in _counts(results, regime).items() if number}
-    return ", ".join(f"{counts[word]} {_verb(word, counts[word])}" for word in VERDICTS if word in counts)
-
-
-def _verb(verdict: str, number: int) -> str:
-    return "hold" if verdict == HOLDS and number != 1 else verdict
+    counts = _counts(results, regime)
+    words = {HOLDS: verb(counts[HOLDS], "hold")}
+    return ", ".join(f"{counts[verdict]} {words.get(verdict, verdict)}" for verdict in VERDICTS if counts[verdict])
 
 
 def _settings(results: Results) -> list[str]:

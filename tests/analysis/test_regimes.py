@@ -107,8 +107,7 @@ def test_a_regime_that_was_not_run_has_no_columns_and_no_word_in_the_answer(reco
     assert "as stated" in part.answer
     assert "tuned" not in part.answer
     whole = ReportedPart.of(record).answer
-    assert whole.startswith(part.answer.removesuffix(".")[:30])
-    assert "; with tuned rates " in whole
+    assert whole.startswith(f"{part.answer.removesuffix('.')}; with tuned rates ")
 
 
 def test_the_page_has_a_row_per_arm_and_escapes_names(record):
