@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import textwrap
@@ -11,7 +12,7 @@ from dataclasses import asdict
 
 from analysis import tables
 from analysis.claims.evaluate import ClaimResult, Outcome
-from analysis.claims.model import HOLDS, VERDICTS
+from analysis.claims.model import HOLDS, NOT_RUN, VERDICTS
 from analysis.inference import ROUNDING
 from analysis.tables import Cell, render_table, text
 from analysis.verdict import count, verb
@@ -36,9 +37,8 @@ def as_text(results: Results) -> str:
     for result in results:
         lines += _row([result.id, result.statement, result.reported or MISSING, *map(_cell, _outcomes(result))])
     lines += [rule, *(f"{regime}: {_counted(results, regime)}" for regime in REGIMES)]
-    footnotes = [note for result in results for note in _footnotes(result)]
-    if footnotes:
-        lines += ["", *(line for note in footnotes for line in _wrapped([note]))]
+    if footnotes := _footnotes(results):
+        lines += ["", *_wrapped(footnotes)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -57,8 +57,7 @@ def as_markdown(results: Results) -> str:
         outcomes = ["<br>".join(_markdown(line) for line in _lines(outcome)) for outcome in _outcomes(result)]
         cells = [result.id, _markdown(result.statement), _markdown(result.reported) or MISSING, *outcomes]
         lines.append(f"| {' | '.join(cells)} |")
-    footnotes = [note for result in results for note in _footnotes(result)]
-    if footnotes:
+    if footnotes := _footnotes(results):
         lines += ["", *(f"- {_markdown(note)}" for note in footnotes)]
     return "\n".join(lines) + "\n"
 
@@ -184,13 +183,32 @@ def _settings(results: Results) -> list[str]:
     return list(settings)
 
 
-def _footnotes(result: ClaimResult) -> list[str]:
-    """The reasons of a claim: one line where both regimes say the same."""
-    said = {regime: _explained(result.regimes[regime]) for regime in REGIMES}
-    if len(set(said.values())) == 1:
-        reason = said[REGIMES[0]]
-        return [f"{result.id}: {reason}"] if reason else []
-    return [f"{result.id} {regime}: {reason}" for regime, reason in said.items() if reason]
+def _footnotes(results: Results) -> list[str]:
+    """The reasons: one line where both regimes give the same, and for all claims that were not run for the same."""
+    behind: dict[tuple[str, str], dict[int, str]] = {}
+    for place, result in enumerate(results):
+        outcomes = {f" {regime}": result.regimes[regime] for regime in REGIMES}
+        if len(set(map(_explained, outcomes.values()))) == 1:
+            outcomes = {"": result.regimes[REGIMES[0]]}
+        for regime, outcome in outcomes.items():
+            if explained := _explained(outcome):
+                reason = outcome.reason if outcome.verdict == NOT_RUN and outcome.reason else explained
+                behind.setdefault((regime, reason), {})[place] = explained
+    return [
+        f"{_ids(results, list(said))}{regime}: {reason if len(said) > 1 else ''.join(said.values())}"
+        for (regime, reason), said in behind.items()
+    ]
+
+
+def _ids(results: Results, places: Sequence[int]) -> str:
+    """The claims at ascending places; three and more on end are a range within their report."""
+
+    def run_of(entry: tuple[int, int]) -> tuple[int, str]:
+        number, place = entry
+        return place - number, results[place].id.partition("-")[0]
+
+    runs = [[results[place].id for _, place in run] for _, run in itertools.groupby(enumerate(places), key=run_of)]
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(run) for run in runs)  # noqa: PLR2004
 
 
 def _explained(outcome: Outcome) -> str:

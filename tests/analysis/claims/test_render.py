@@ -77,6 +77,28 @@ def test_different_reasons_are_told_by_regime():
     assert "003-01 fair: a - b: accuracy; that" in lines
 
 
+def test_a_reason_that_many_claims_were_not_run_for_is_told_once():
+    missing = outcome("not run", effect=None, ci_low=None, ci_high=None, reason="the fair regime was not run")
+    another = outcome("not run", effect=None, ci_low=None, ci_high=None, reason="arm d was not run")
+    fair = dict.fromkeys(("003-17", "003-18", "004-01", "004-02", "004-03"), missing)
+    fair |= {"004-04": another, "004-05": missing, "004-06": outcome(), "004-07": outcome()}
+    lines = as_text(
+        [result(name, stated=outcome(reason=name), fair=found) for name, found in fair.items()]
+    ).splitlines()
+    told = [line.partition(" fair: ") for line in lines if " fair: " in line]
+    assert [(ids, reason) for ids, _, reason in told] == [
+        ("003-17, 003-18, 004-01 to 004-03, 004-05", "the fair regime was not run"),
+        ("004-04", "a - b: accuracy; arm d was not run"),
+        ("004-06, 004-07", "a - b: accuracy; because"),
+    ]
+
+
+def test_claims_that_were_not_run_in_either_regime_are_told_once():
+    nothing = Outcome("not run", reason="no study of report 003 is on record")
+    lines = as_markdown([result(f"003-0{n}", stated=nothing, fair=nothing) for n in range(1, 5)]).splitlines()
+    assert lines[-1] == "- 003-01 to 003-04: no study of report 003 is on record"
+
+
 @pytest.mark.parametrize(
     ("numbers", "shown"),
     [
