@@ -59,7 +59,7 @@ class Reader:
             return np.empty(0)
         self.units[contrast.label] = MEASURES[contrast.terms[0].measure].unit
         if lost := len(paired) - len(reached):
-            text = f"no arm of {contrast.label} got there on {count(lost, 'seed')} of {len(paired)}"
+            text = f"on {count(lost, 'seed')} of {len(paired)} no arm of {contrast.label} got there"
             self.notes[text] = None
             if not len(reached):
                 self.undecided[contrast.label] = text

@@ -344,7 +344,7 @@ def test_two_arms_that_both_missed_the_target_are_not_equally_fast(ask, measured
     for test in (superior([("b", "c")], "epochs_to_target", lower=True), equal([("b", "c")], "epochs_to_target")):
         outcome = ask(test, study)
         assert outcome.verdict == INCONCLUSIVE
-        assert outcome.reason == "no arm of b - c: epochs_to_target got there on 10 seeds of 10"
+        assert outcome.reason == "on 10 seeds of 10 no arm of b - c: epochs_to_target got there"
 
 
 def test_a_miss_against_an_arm_that_arrived_counts_with_the_least_it_can_be(ask, measured):
@@ -358,7 +358,7 @@ def test_seeds_on_which_both_missed_are_left_out_and_counted(ask, measured):
     study = a_race(measured, [True] * 2 + [False] * 8, [True] * 3 + [False] * 7)
     outcome = ask(superior([("b", "c")], "epochs_to_target", lower=True), study)
     assert outcome.n == 8
-    assert "no arm of b - c: epochs_to_target got there on 2 seeds of 10" in outcome.reason
+    assert "on 2 seeds of 10 no arm of b - c: epochs_to_target got there" in outcome.reason
 
 
 def test_a_comparison_that_cannot_be_decided_does_not_hide_one_that_refutes(ask, measured):
