@@ -22,7 +22,7 @@ Results = Sequence[ClaimResult]
 
 TEXT_WIDTH = 120
 #: Columns of the text table: name and width; two spaces lie between them.
-COLUMNS = (("id", 6), ("statement", 42), ("reported", 18), ("stated", 21), ("fair", 21))
+COLUMNS = (("id", 6), ("statement", 36), ("reported", 18), ("stated", 26), ("fair", 26))
 MISSING = "-"
 REGIME_WORDS = {STATED: "as stated", FAIR: "with tuned rates"}
 

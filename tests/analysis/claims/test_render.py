@@ -57,10 +57,16 @@ def test_the_text_table_shows_verdict_effect_interval_unit_and_n():
     text = as_text([result(reported="97.4 %")])
     row = [line for line in text.splitlines() if line.startswith("003-01  ")]
     assert re.split(r"\s{2,}", row[0]) == ["003-01", "Hinge is the best of them.", "97.4 %", "holds", "refuted"]
-    assert "1.23 [0.57, 1.90]      -1.00 [-2.00, -0.50]" in text
+    assert "1.23 [0.57, 1.90]           -1.00 [-2.00, -0.50]" in text
     assert text.count("points, n = 10") == 2
     assert text.startswith("one: MNIST, the report's epochs\n")
     assert "003-01: a - b: accuracy; because" in text  # once, as both regimes say it
+
+
+def test_an_interval_and_the_longest_unit_stay_on_their_lines():
+    numbers = {"effect": -0.0564, "ci_low": -0.0710, "ci_high": -0.0599, "unit": "rank correlation"}
+    text = as_text([result(stated=outcome(**numbers), fair=outcome(**numbers))])
+    assert text.count("-0.0564 [-0.0710, -0.0599]") == text.count("rank correlation, n = 10") == 2
 
 
 def test_a_sentence_counts_the_verdicts_of_the_regimes_that_were_run(results):
