@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from analysis.claims.decide import count_tests, decide
 from analysis.claims.evidence import Evidence, Measured, bodies
@@ -28,10 +28,9 @@ class Outcome:
         reason: What a reader must know beside the numbers; empty if nothing.
         unit: Of the effect.
         label: The comparison that decides.
-        study: The study or studies that it was read from.
+        studies: Each study that it was read from, with its data, images and epochs.
         parts: The outcomes of the test's parts.
         p: Holm-corrected, where the verdict rests on a test.
-        setting: Data, images and epochs of the studies.
     """
 
     verdict: str
@@ -42,10 +41,9 @@ class Outcome:
     reason: str = ""
     unit: str = ""
     label: str = ""
-    study: str = ""
+    studies: Mapping[str, str] = field(default_factory=dict)
     parts: tuple[Outcome, ...] = ()
     p: float | None = None
-    setting: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,14 +111,13 @@ def _result(claim: Claim, regimes: Mapping[str, Outcome]) -> ClaimResult:
 
 
 def _outcome(result: Result, reader: Reader) -> Outcome:
-    names = tuple(reader.studies) or tuple(study.record.name for study in reader.evidence.studies)
+    searched = {study.record.name: reader.evidence.setting for study in reader.evidence.studies}
     reasons = [result.reason, *reader.notes, *reader.unfinished()]
     whole = _plain(result, reader)
     return replace(
         whole,
         reason="; ".join(dict.fromkeys(reason for reason in reasons if reason)),
-        study=", ".join(names),
-        setting=reader.evidence.setting,
+        studies=reader.studies or searched,
     )
 
 

@@ -40,7 +40,7 @@ class Reader:
         self.units: dict[str, str] = {}
         self.missing: dict[str, str] = {}
         self.undecided: dict[str, str] = {}
-        self.studies: dict[str, None] = {}
+        self.studies: dict[str, str] = {}
         self.notes: dict[str, None] = {}
 
     def sample(self, contrast: Contrast) -> Array:
@@ -90,13 +90,13 @@ class Reader:
     def series(self, arm: str, measure_name: str, regime: str = "") -> pd.Series[float]:
         """A measure of an arm by seed."""
         series, study = self.evidence.series(arm, measure_name, regime or self.regime)
-        self.studies[study] = None
+        self.studies[study] = self.evidence.setting
         return series
 
     def events(self, arm: str, event: str) -> tuple[int, int]:
         """How many of the arm's trials on the common grid of learning rates ended so, and how many there are."""
         counts, study = self.evidence.events(arm, event)
-        self.studies[study] = None
+        self.studies[study] = self.evidence.setting
         return counts
 
     def delta(self, measure_name: str, given: float | None) -> float | None:

@@ -116,7 +116,7 @@ def _html_outcome(outcome: Outcome) -> str:
     word, *numbers = _lines(outcome)
     kind = outcome.verdict.replace(" ", "-")
     shown = "".join(f'<br><span class="interval">{text(line)}</span>' for line in numbers)
-    said = filter(None, (outcome.label, outcome.reason, outcome.study))
+    said = filter(None, (outcome.label, outcome.reason, ", ".join(outcome.studies)))
     more = "".join(f"<p>{text(line)}</p>" for line in said)
     details = f"<details><summary>Why</summary>{more}</details>" if more else ""
     return f'<b class="claim {kind}">{text(word)}</b>{shown}{details}'
@@ -175,12 +175,9 @@ def _counted(results: Results, regime: str) -> str:
 
 def _settings(results: Results) -> list[str]:
     """Each study that an outcome rests on, with its data."""
-    settings: dict[str, None] = {}
-    for result in results:
-        for outcome in result.regimes.values():
-            for study in filter(None, outcome.study.split(", ")):  # an outcome may rest on several
-                settings[f"{study}: {outcome.setting}" if outcome.setting else study] = None
-    return list(settings)
+    outcomes = [outcome for result in results for outcome in result.regimes.values()]
+    settings = {study: setting for outcome in outcomes for study, setting in outcome.studies.items()}
+    return [f"{study}: {setting}" if setting else study for study, setting in settings.items()]
 
 
 def _footnotes(results: Results) -> list[str]:

@@ -198,7 +198,7 @@ def test_an_identity_is_what_the_study_recorded(ask, measured):
     assert ask(Identity("false"), study).verdict == REFUTED
     assert ask(Identity("false", expected=False), study).verdict == HOLDS
     assert ask(Identity("true"), study).reason == "exact test: true that one is one"
-    assert ask(Identity("true"), study).study == "study"
+    assert list(ask(Identity("true"), study).studies) == ["study"]
     missing = ask(Identity("other"), study)
     assert missing.verdict == NOT_RUN
     assert "exact test other is not on record" in missing.reason
@@ -211,10 +211,10 @@ def test_the_effect_is_the_paired_difference_with_its_interval_unit_and_study(as
     outcome = ask(A_ABOVE_B, study)
     assert outcome.effect == pytest.approx(1.0)
     assert outcome.ci_high - outcome.ci_low == pytest.approx(2 * 2.2622 * wiggle.std(ddof=1) / 10**0.5, rel=1e-3)
-    assert (outcome.n, outcome.unit, outcome.study) == (10, "points", "study")
+    assert (outcome.n, outcome.unit) == (10, "points")
     assert outcome.label == "a - b: accuracy"
     assert outcome.p < 0.05
-    assert outcome.setting == "MNIST, 50,000 training images, the report's epochs"
+    assert outcome.studies == {"study": "MNIST, 50,000 training images, the report's epochs"}
 
 
 def test_seeds_are_paired_by_number_and_a_missing_value_is_counted(ask, measured):
@@ -247,7 +247,7 @@ def test_what_was_not_run_says_what_would_run_it(options, regime, reason, ask, m
     outcome = ask(A_ABOVE_B, study, regime=regime)
     assert outcome.verdict == NOT_RUN
     assert outcome.reason.startswith(reason)
-    assert outcome.study == "study"
+    assert list(outcome.studies) == ["study"]
 
 
 def test_a_measure_that_no_trial_recorded_is_not_run(ask, measured, around):
@@ -402,7 +402,7 @@ def test_a_claim_about_the_full_epochs_counts_only_there(ask, study):
     outcome = ask(AtScaleOne(A_ABOVE_B), study(scale=0.25))
     assert outcome.verdict == NOT_RUN
     assert "0.25 of them were run" in outcome.reason
-    assert outcome.setting.endswith("0.25 of the report's epochs")
+    assert outcome.studies["study"].endswith("0.25 of the report's epochs")
     assert ask(A_ABOVE_B, study(scale=0.25)).verdict == HOLDS
 
 
@@ -423,7 +423,9 @@ def test_a_claim_about_data_sets_needs_as_many_and_is_refuted_by_one(ask, study,
     assert alone.verdict == NOT_RUN
     assert alone.reason == "on MNIST holds; it takes 2 data sets (--dataset)"
     both = ask(general, mnist, fashion)
-    assert (both.verdict, both.study) == (HOLDS, "m, f")
+    assert both.verdict == HOLDS
+    images = "50,000 training images, the report's epochs"
+    assert both.studies == {"m": f"MNIST, {images}", "f": f"Fashion-MNIST, {images}"}
     assert both.unit == "points"
     assert [part.label for part in both.parts] == ["MNIST: a - b: accuracy", "Fashion-MNIST: a - b: accuracy"]
     reverse = {("stated", "a"): {"accuracy": around(80)}, ("stated", "b"): {"accuracy": around(90, stream=1)}}
@@ -440,7 +442,7 @@ def test_studies_of_one_scope_answer_together_and_others_do_not(ask, measured, a
     gain = Contrast("gain", (Term("a", "accuracy", regime="fair"), Term("a", "accuracy", -1.0, "stated")))
     outcome = ask(Superior((gain,)), stated, fair)
     assert (outcome.verdict, outcome.effect) == (HOLDS, pytest.approx(5.0))
-    assert sorted(outcome.study.split(", ")) == ["f", "s"]
+    assert sorted(outcome.studies) == ["f", "s"]
     for change in ({"dataset": "kmnist"}, {"scale": 0.5}, {"num_train": 12_000}):
         apart = measured({("fair", "a"): {"accuracy": around(95)}}, name="f", regimes=["fair"], **change)
         assert ask(Superior((gain,)), stated, apart).verdict == NOT_RUN
@@ -478,7 +480,7 @@ def grid(measured, around, best="hinge", **options):
 def test_each_claim_comes_from_the_study_that_says_most(measured, around):
     def picked(*studies, regime="stated"):
         result = next(result for result in evaluate_claims("003", studies) if result.id == FIRST.id)
-        return result.regimes[regime].study, result.regimes[regime].verdict
+        return ", ".join(result.regimes[regime].studies), result.regimes[regime].verdict
 
     short = grid(measured, around, name="short", scale=0.1, num_train=60_000, end="2026-09-01")
     full = grid(measured, around, name="full", num_train=10_000)
@@ -621,7 +623,7 @@ def test_other_records_fill_in_what_one_lacks():
     assert alone["003-07"].verdict == NOT_RUN
     assert "--regime fair" in alone["003-07"].reason
     together = {result.id: result.regimes["fair"] for result in of_records(stated, fair)}
-    assert (together["003-07"].verdict, together["003-07"].study) == (HOLDS, "fair")
+    assert (together["003-07"].verdict, list(together["003-07"].studies)) == (HOLDS, ["fair"])
 
 
 def test_only_trials_that_ended_count():

@@ -13,7 +13,7 @@ HOSTILE = "<script>alert(1)</script> a|b & \\ `c` *d* [e](f)\nnew line"
 
 def outcome(verdict="holds", **changes):
     numbers = {"effect": 1.234, "ci_low": 0.567, "ci_high": 1.901, "n": 10, "unit": "points", "p": 0.002}
-    told = {"reason": "because", "label": "a - b: accuracy", "study": "one", "setting": "MNIST, the report's epochs"}
+    told = {"reason": "because", "label": "a - b: accuracy", "studies": {"one": "MNIST, the report's epochs"}}
     return Outcome(**({"verdict": verdict} | numbers | told | changes))
 
 
@@ -206,7 +206,10 @@ def test_the_section_of_the_page_is_whole_and_names_each_verdict_in_words(result
 
 def test_the_section_escapes_what_it_shows():
     entry = result(
-        statement=HOSTILE, reported=HOSTILE, note=HOSTILE, stated=outcome(reason=HOSTILE, label=HOSTILE, study=HOSTILE)
+        statement=HOSTILE,
+        reported=HOSTILE,
+        note=HOSTILE,
+        stated=outcome(reason=HOSTILE, label=HOSTILE, studies={HOSTILE: ""}),
     )
     section = claims_section([entry])
     assert "<script" not in section
@@ -219,6 +222,7 @@ def test_without_claims_there_is_no_section_and_no_table():
 
 
 def test_a_study_is_named_once_whatever_other_studies_an_outcome_rests_on():
-    results = [result("003-01", stated=outcome(study="one, two"), fair=outcome(study="two, one")), result("003-02")]
-    lines = [line for line in as_markdown(results).splitlines() if "MNIST, the report's epochs" in line]
-    assert lines == ["- one: MNIST, the report's epochs", "- two: MNIST, the report's epochs"]
+    one, two = {"one": "MNIST, the report's epochs"}, {"two": "digits, the report's epochs"}
+    results = [result("003-01", stated=outcome(studies=one | two), fair=outcome(studies=two | one)), result("003-02")]
+    lines = [line for line in as_markdown(results).splitlines() if "the report's epochs" in line]
+    assert lines == ["- one: MNIST, the report's epochs", "- two: digits, the report's epochs"]
