@@ -179,8 +179,7 @@ def _effect_size(test: EffectSize, reader: Reader) -> Result:
 
 
 def _identity(test: Identity, reader: Reader) -> Result:
-    identity, study = reader.evidence.identity(test.name)
-    reader.studies[study] = reader.evidence.setting
+    identity = reader.identity(test.name)
     verdict = HOLDS if bool(identity["holds"]) == test.expected else REFUTED
     statement = str(identity.get("statement", test.name)).rstrip(".")
     reason = f"exact test: {'true' if identity['holds'] else 'false'} that {_within_a_sentence(statement)}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,8 @@ from analysis.claims.model import Contrast
 from analysis.inference import Array
 from analysis.measures import MEASURES
 from analysis.verdict import count
+
+Found = TypeVar("Found")
 
 #: Measures that count up to an event → whether it never came; such a value is only the least that it can be.
 MISSED = {
@@ -89,15 +92,20 @@ class Reader:
 
     def series(self, arm: str, measure_name: str, regime: str = "") -> pd.Series[float]:
         """A measure of an arm by seed."""
-        series, study = self.evidence.series(arm, measure_name, regime or self.regime)
-        self.studies[study] = self.evidence.setting
-        return series
+        return self._read(*self.evidence.series(arm, measure_name, regime or self.regime))
 
     def events(self, arm: str, event: str) -> tuple[int, int]:
         """How many of the arm's trials on the common grid of learning rates ended so, and how many there are."""
-        counts, study = self.evidence.events(arm, event)
+        return self._read(*self.evidence.events(arm, event))
+
+    def identity(self, name: str) -> Mapping[str, Any]:
+        """An exact test's record."""
+        return self._read(*self.evidence.identity(name))
+
+    def _read(self, found: Found, study: str) -> Found:
+        """What was found, having noted where."""
         self.studies[study] = self.evidence.setting
-        return counts
+        return found
 
     def delta(self, measure_name: str, given: float | None) -> float | None:
         """The smallest difference of a measure that matters: the test's own, else the measure's, else the study's."""

@@ -181,20 +181,16 @@ def _settings(results: Results) -> list[str]:
 
 
 def _footnotes(results: Results) -> list[str]:
-    """The reasons: one line where both regimes give the same, and for all claims that were not run for the same."""
-    behind: dict[tuple[str, str], dict[int, str]] = {}
+    """The reasons, each once: a line where both regimes give the same, and for all claims that have the same."""
+    places: dict[tuple[str, str], list[int]] = {}
     for place, result in enumerate(results):
-        outcomes = {f" {regime}": result.regimes[regime] for regime in REGIMES}
-        if len(set(map(_explained, outcomes.values()))) == 1:
-            outcomes = {"": result.regimes[REGIMES[0]]}
-        for regime, outcome in outcomes.items():
-            if explained := _explained(outcome):
-                reason = outcome.reason if outcome.verdict == NOT_RUN and outcome.reason else explained
-                behind.setdefault((regime, reason), {})[place] = explained
-    return [
-        f"{_ids(results, list(said))}{regime}: {reason if len(said) > 1 else ''.join(said.values())}"
-        for (regime, reason), said in behind.items()
-    ]
+        reasons = {f" {regime}": _explained(result.regimes[regime]) for regime in REGIMES}
+        if len(set(reasons.values())) == 1:
+            reasons = {"": reasons.popitem()[1]}
+        for regime, reason in reasons.items():
+            if reason:
+                places.setdefault((regime, reason), []).append(place)
+    return [f"{_ids(results, of)}{regime}: {reason}" for (regime, reason), of in places.items()]
 
 
 def _ids(results: Results, places: Sequence[int]) -> str:
@@ -209,6 +205,8 @@ def _ids(results: Results, places: Sequence[int]) -> str:
 
 
 def _explained(outcome: Outcome) -> str:
+    if outcome.verdict == NOT_RUN and outcome.reason:
+        return outcome.reason  # it names what is missing, which many comparisons may have missed
     return "; ".join(filter(None, (outcome.label, outcome.reason)))
 
 
