@@ -23,7 +23,7 @@ from trainables.config import Scalar, TrialConfig
 from trainables.data import Dataset, load_dataset
 from trainables.evaluation import corrupt_test_images
 from trainables.loop import load_resident
-from trainables.replicas import train_replicas
+from trainables.replicas import seeded, train_replicas
 from trainables.trainer import Trainer
 
 SGD: Mapping[str, Scalar] = {
@@ -225,7 +225,7 @@ def _as_one_model(
     def with_graph(graph: bool) -> Callable[[Sequence[int]], tuple[Mapping[int, Rows], int]]:
         def run(seeds: Sequence[int]) -> tuple[Mapping[int, Rows], int]:
             memory.forget_peak(place)
-            trained = train_replicas(config, seeds, data, corrupted, graph=graph)
+            trained = train_replicas(seeded(config, seeds), data, corrupted, graph=graph)
             rows = {seed: replica.rows for seed, replica in zip(seeds, trained, strict=True)}
             return rows, memory.gpu_memory(place).get("gpu_peak_bytes", 0)
 

@@ -114,6 +114,7 @@ def conduct_search(
         may_start_round=budget.search_round_fits,
         max_concurrent=dealt_at_once(options, slots),
         max_failures=options.max_failures,
+        replicas=options.replicas,
         to_config=lambda request: _ray_config(request, plan, options, searcher.untold.get(request.key)),
     )
     scheduler = ArmScheduler(ledger, plan, budget.expired, searcher.untold)

@@ -9,6 +9,7 @@ from ray.tune.search import Searcher
 
 from study.failures import may_be_tried_again
 from study.ledger import INTERRUPTED, Ledger, Request, TrialRecord
+from study.packs import as_one, keys_of, pack, results_of
 
 #: Yields the requests of one stage, lazily; called when every trial of the stage before has ended.
 Stage = Callable[[], Iterator[Request]]
@@ -25,6 +26,8 @@ class Dealer(Searcher):  # type: ignore[misc]
         recalled: Results of trials that ended before the study was resumed, by key; they are not run again.
         max_failures: How often a trial that failed by its own fault is dealt again. Tune's own retries leave out one
             whose worker died between two trials.
+        replicas: How many trials may be dealt as one, see :func:`study.packs.pack`. If they fail they are dealt again
+            one by one, so that none fails for another's fault.
 
     ``dealt`` counts the trials; ``exhausted`` is whether every one of every stage has been dealt and has ended.
     """
@@ -38,6 +41,7 @@ class Dealer(Searcher):  # type: ignore[misc]
         to_config: Callable[[Request], dict[str, Any]],
         recalled: Mapping[str, Mapping[str, Any]] | None = None,
         max_failures: int = 0,
+        replicas: int = 1,
     ) -> None:
         super().__init__(metric="val_accuracy", mode="max")
         self._stages = list(stages)
@@ -48,9 +52,10 @@ class Dealer(Searcher):  # type: ignore[misc]
         self.dealt = 0
         self.exhausted = False
         self._max_failures = max_failures
-        self._failed: list[Request] = []
-        self._keys: dict[str, str] = {}
-        self._dealing: Iterator[Request] | None = None
+        self._replicas = replicas
+        self._failed: list[tuple[Request, ...]] = []
+        self._configs: dict[str, dict[str, Any]] = {}
+        self._dealing: Iterator[tuple[Request, ...]] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Tune pickles its searcher; ours is rebuilt from the record, so the pickle holds nothing."""
@@ -64,31 +69,36 @@ class Dealer(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial; None to be asked again later."""
-        if self._max_concurrent is not None and len(self._keys) >= self._max_concurrent:
+        if self._max_concurrent is not None and len(self._configs) >= self._max_concurrent:
             return None
-        request = self._failed.pop(0) if self._failed else self._next()
-        if request is None:
-            self.exhausted = not self._keys
+        requests = self._failed.pop(0) if self._failed else self._next()
+        if requests is None:
+            self.exhausted = not self._configs
             return str(Searcher.FINISHED) if self.exhausted else None
-        if request.key not in self._ledger.records:
-            self.dealt += 1
-            self._ledger.open(request)
-        self._keys[trial_id] = request.key
-        return {**self._to_config(request), "key": request.key, "index": len(self._ledger.records)}
+        for request in requests:
+            if request.key not in self._ledger.records:
+                self.dealt += 1
+                self._ledger.open(request)
+        config = as_one([{**self._to_config(request), "key": request.key} for request in requests])
+        self._configs[trial_id] = config | {"index": len(self._ledger.records)}
+        return self._configs[trial_id]
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Note an epoch."""
-        self._note(self._keys[trial_id], result)
+        for key, own in results_of(self._configs[trial_id], result):
+            self._note(key, own)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Note the end of a trial, or deal it again if it failed and may be tried again."""
-        key = self._keys.pop(trial_id)
-        if error and may_be_tried_again(self._ledger.fail(key), self._max_failures):
-            self._failed.append(self._ledger.records[key].request)
-            return
-        if result and "epoch" in result:
-            self._note(key, result)
-        self.ended(self._ledger.close(key, failed=error))
+        config = self._configs.pop(trial_id)
+        told = dict(results_of(config, result))
+        for key in keys_of(config):
+            if error and may_be_tried_again(self._ledger.fail(key), self._max_failures):
+                self._failed.append((self._ledger.records[key].request,))
+                continue
+            if key in told:
+                self._note(key, told[key])
+            self.ended(self._ledger.close(key, failed=error))
 
     def finish(self) -> list[TrialRecord]:
         """Note every trial that Tune left running (Ctrl-C) as interrupted; returns them.
@@ -98,7 +108,7 @@ class Dealer(Searcher):  # type: ignore[misc]
         left = self._ledger.running()
         for record in left:
             self._ledger.note_end(record.request.key, INTERRUPTED)
-        self._keys.clear()
+        self._configs.clear()
         return left
 
     def save(self, checkpoint_path: str) -> None:
@@ -114,16 +124,23 @@ class Dealer(Searcher):  # type: ignore[misc]
         if record.epoch > known:
             self.reported(record)
 
-    def _next(self) -> Request | None:
+    def _next(self) -> tuple[Request, ...] | None:
         while self._stages:
             if self._dealing is None:
-                if self._keys or self._failed:  # a stage builds on the results of the one before
+                if self._configs or self._failed:  # a stage builds on the results of the one before
                     return None
-                self._dealing = self._stages[0]()
-            for request in self._dealing:
-                if request.key not in self.recalled:
-                    return request
-                self._ledger.adopt(request, self.recalled[request.key])
+                self._dealing = pack(self._left_of(self._stages[0]()), self._replicas)
+            requests = next(self._dealing, None)
+            if requests is not None:
+                return requests
             self._dealing = None
             del self._stages[0]
         return None
+
+    def _left_of(self, stage: Iterator[Request]) -> Iterator[Request]:
+        """What is not on record of a stage; what is, is taken over."""
+        for request in stage:
+            if request.key in self.recalled:
+                self._ledger.adopt(request, self.recalled[request.key])
+            else:
+                yield request

@@ -154,6 +154,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="a trial that reports nothing for so long has failed (default: 30m)",
     )
     where.add_argument("--max-concurrent", type=int, metavar="N", help="trials at once (default: as many as fit)")
+    where.add_argument(
+        "--replicas",
+        type=int,
+        metavar="N",
+        help="train up to N seeds (and learning rates) of an arm as one batched model, which a GPU does in the time of"
+        " one; mlp and convnet only (default: 1)",
+    )
     where.add_argument("--cpus-per-trial", type=float, default=1.0, metavar="N", help="default: 1")
     where.add_argument(
         "--gpus-per-trial",

@@ -48,10 +48,6 @@ def parse_options(argv: list[str]) -> tuple[Options, Study]:
         raise InputError("The following arguments are required: --space")
     space = load_space(arguments.space)
     dataset, classes = _data_of(space, arguments)
-    share_gpus = arguments.gpus_per_trial == AUTO
-    gpus = 1.0 if share_gpus else arguments.gpus_per_trial
-    if gpus is None:
-        gpus = 1.0 if arguments.device == "cuda" else 0.0
     address = arguments.address or os.environ.get("RAY_ADDRESS") or None
     options = Options(
         command=shlex.join(["python", "-m", "study.launch", *map(redact, argv)]),
@@ -78,11 +74,10 @@ def parse_options(argv: list[str]) -> tuple[Options, Study]:
         model=arguments.model,
         precision=arguments.precision,
         schedule=arguments.schedule,
-        device=arguments.device or ("cuda" if gpus > 0 else "cpu"),
         cpus_per_trial=arguments.cpus_per_trial,
-        gpus_per_trial=gpus,
-        share_gpus=share_gpus,
+        **_device(arguments),
         max_concurrent=arguments.max_concurrent,
+        replicas=1 if arguments.replicas is None else arguments.replicas,
         address=address,
         **_storage(arguments.storage_path),
         tracking_uri=resolve_tracking_uri(arguments.tracking_uri),
@@ -125,6 +120,8 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Options, Study]:
         "name": name,
         **(_storage(arguments.storage_path) if arguments.storage_path else {}),
         "tracking_uri": uri,
+        **(_device(arguments) if arguments.device or arguments.gpus_per_trial is not None else {}),
+        "replicas": options.replicas if arguments.replicas is None else arguments.replicas,
         "max_concurrent": arguments.max_concurrent or options.max_concurrent,
         "data_dir": arguments.data_dir or options.data_dir,
         "address": arguments.address or os.environ.get("RAY_ADDRESS") or None,
@@ -148,7 +145,7 @@ def _check_flags(arguments: argparse.Namespace, recorded: Sequence[str], name: s
         InputError: If one contradicts the record.
     """
     free = {"resume", "extend", "name", "tracking_uri", "storage_path", "max_concurrent", "data_dir", "address"}
-    free |= {"max_failures", "hang_timeout", "quiet", "force"}
+    free |= {"max_failures", "hang_timeout", "quiet", "force", "device", "gpus_per_trial", "replicas"}
     parser = build_parser()
     known = vars(parser.parse_args(recorded))
     for key, value in vars(arguments).items():
@@ -287,6 +284,16 @@ def _run(options: Options, space: Study, started: float) -> int:
         return 1
     finally:
         copy_record()
+
+
+def _device(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The fields of ``--device`` and ``--gpus-per-trial``, each of which follows from the other."""
+    share_gpus = arguments.gpus_per_trial == AUTO
+    gpus = 1.0 if share_gpus else arguments.gpus_per_trial
+    if gpus is None:
+        gpus = 1.0 if arguments.device == "cuda" else 0.0
+    device = arguments.device or ("cuda" if gpus > 0 else "cpu")
+    return {"device": device, "gpus_per_trial": gpus, "share_gpus": share_gpus}
 
 
 def _storage(given: str | None) -> dict[str, Any]:

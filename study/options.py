@@ -66,6 +66,7 @@ class Options:
     gpus_per_trial: float = 0.0
     share_gpus: bool = False
     max_concurrent: int | None = None
+    replicas: int = 1
     address: str | None = None
     storage_path: Path
     bucket: str | None = None
@@ -92,6 +93,7 @@ class Options:
             ("trials", self.extend, 1),
             ("seeds", self.seeds, 1),
             ("max-concurrent", self.max_concurrent, 1),
+            ("replicas", self.replicas, 1),
             ("max-failures", self.max_failures, 0),
         )
         for flag, value, least in counts:
@@ -116,6 +118,11 @@ class Options:
             raise InputError(f"`--arms` must name each arm once; got {','.join(self.arms)}.")
 
     def _check_resources(self) -> None:
+        if self.replicas > 1 and self.time_budget is not None:
+            raise InputError(
+                f"`--replicas {self.replicas}` trains at once the seeds that `--time-budget` counts one by one; leave"
+                " out one of them."
+            )
         cpus, gpus = self.cpus_per_trial, self.gpus_per_trial
         if not (math.isfinite(cpus) and cpus > 0):
             raise InputError(f"`--cpus-per-trial` must be > 0; got {cpus:g}.")

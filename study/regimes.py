@@ -127,6 +127,7 @@ def conduct_regimes(study: Reported, options: Options, ledger: Ledger, *, slots:
             ledger,
             max_concurrent=dealt_at_once(options, slots),
             max_failures=options.max_failures,
+            replicas=options.replicas,
             to_config=lambda request: _ray_config(request, study, options),
             recalled=recalled,
         ),

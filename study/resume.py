@@ -22,6 +22,8 @@ FINAL = (COMPLETED, DIVERGED)
 #: Tag of a study's run: the process that runs it.
 DRIVER = "driver"
 RUNNING = "running"
+#: What an epoch took, or its share of one that several trials had together.
+SECONDS = ("epoch_seconds", "shared_seconds")
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def recall(name: str, *, tracking_uri: str) -> Recalled:
     Raises:
         InputError: If there is no such study.
     """
-    record = load_study(name, tracking_uri=tracking_uri, metrics=("val_accuracy", "epoch_seconds"), finals=False)
+    record = load_study(name, tracking_uri=tracking_uri, metrics=("val_accuracy", *SECONDS), finals=False)
     results = _results(record)
     return Recalled(
         name=name,
@@ -103,7 +105,8 @@ def _results(record: StudyRecord) -> dict[str, dict[str, Any]]:
     stands = (record.trials["phase"] == SEARCH) & (record.trials["regime"] == SEARCH)
     stands |= record.trials["stop_reason"].isin(FINAL)
     # Killed before its first epoch was on record, a study has no metric at all.
-    seconds: dict[Any, float] = numbers(record.epochs, "epoch_seconds").groupby(record.epochs["run_id"]).sum().to_dict()
+    spent = sum(numbers(record.epochs, metric).fillna(0.0) for metric in SECONDS)
+    seconds: dict[Any, float] = pd.Series(spent).groupby(record.epochs["run_id"]).sum().to_dict()
     results = {}
     for row in record.trials[ended & stands].to_dict("records"):
         results[str(row["trial_id"])] = {

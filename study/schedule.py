@@ -15,6 +15,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from search_spaces.arms import Study
 from study.disk import says_full
 from study.ledger import INTERRUPTED, PRUNED, SEARCH, Ledger, Request
+from study.packs import keys_of
 from study.placement import Placement
 
 REDUCTION_FACTOR = 3
@@ -169,7 +170,8 @@ class ArmScheduler(FIFOScheduler):  # type: ignore[misc]
         if says_full(text):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if self.placement is not None:
-            self.placement.failed(trial.config["key"], text, str((trial.last_result or {}).get("node_id", "")))
+            for key in keys_of(trial.config):
+                self.placement.failed(key, text, str((trial.last_result or {}).get("node_id", "")))
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         """Forget a trial."""

@@ -201,6 +201,7 @@ class StudySearcher(Dealer):
         may_start_round: Asked before each round (one trial per arm); False ends the search.
         max_concurrent: Trials at once at most; None for as many as resources allow.
         max_failures: How often a trial that failed is tried again.
+        replicas: How many trials of the confirmation may be dealt as one.
         to_config: Turns a request into the trainable's Ray configuration.
 
     ``untold`` holds the trials that ended before the study was resumed and that MLflow has not heard of: the last epoch
@@ -218,6 +219,7 @@ class StudySearcher(Dealer):
         may_start_round: Callable[[], bool],
         max_concurrent: int | None,
         max_failures: int = 0,
+        replicas: int = 1,
         to_config: Callable[[Request], dict[str, Any]],
         extensions: Sequence[tuple[int, Stage]] = (),
     ) -> None:
@@ -240,6 +242,7 @@ class StudySearcher(Dealer):
             to_config=to_config,
             recalled=known,
             max_failures=max_failures,
+            replicas=replicas,
         )
         self.untold = {
             key: (max(trial.reports, default=0), trial.stop_reason)

@@ -21,6 +21,7 @@ from analysis.address import is_sqlite, redact, short_reason
 from study.experiment import describe_experiment
 from study.inputs import study_inputs
 from study.ledger import INTERRUPTED, Ledger
+from study.packs import keys_of, results_of
 from study.record import MlflowRecord
 from study.runs import MAX_TAG
 from trainables.config import InputError, Scalar
@@ -54,42 +55,55 @@ class MlflowCallback(Callback):  # type: ignore[misc]
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Open the trial's run, once however often it is tried."""
         now = self._clock()
-        self._stays.setdefault(trial.config["key"], []).append(_Stay(now, now))
-        self._record.start(self._ledger.records[trial.config["key"]].request)
+        for key in keys_of(trial.config):
+            self._stays.setdefault(key, []).append(_Stay(now, now))
+            self._record.start(self._ledger.records[key].request)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Record the epochs."""
-        key = trial.config["key"]
-        if stays := self._stays.get(key):
-            stays[-1] = replace(stays[-1], node=result["node"], until=self._clock())
-        if result.get("notice"):
-            self._notices.setdefault(key, []).append(result["notice"])
-        for epoch, metrics in result["rows"]:
-            self._record.row(key, epoch, metrics)
+        for key in keys_of(trial.config):
+            if stays := self._stays.get(key):
+                stays[-1] = replace(stays[-1], node=result["node"], until=self._clock())
+            if result.get("notice"):
+                self._notices.setdefault(key, []).append(result["notice"])
+        for key, own in results_of(trial.config, result):
+            for epoch, metrics in own["rows"]:
+                self._record.row(key, epoch, metrics)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Close the run with the reason the ledger knows."""
-        self._end(trial, (trial.last_result or {}).get("final"))
+        told = dict(results_of(trial.config, trial.last_result))
+        keys = keys_of(trial.config)
+        for key in keys:
+            self._end(key, told.get(key, {}).get("final"), num_replicas=len(keys))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Close the run with the error's traceback, unless the trial is tried again."""
-        key = trial.config["key"]
-        self._leave(key)
-        if self._ledger.records[key].stop_reason is None:
-            return
-        # One whose worker died before it began has no run yet.
-        self._record.start(self._ledger.records[key].request)
-        error = ""
-        with contextlib.suppress(OSError, TypeError):
-            error = redact(Path(trial.error_file).read_text(encoding="utf-8", errors="replace"))
-        self._end(trial, None, {"error": error[-MAX_TAG:]} if error else {})
+        for key in keys_of(trial.config):
+            self._leave(key)
+            if self._ledger.records[key].stop_reason is None:
+                continue
+            # One whose worker died before it began has no run yet.
+            self._record.start(self._ledger.records[key].request)
+            error = ""
+            with contextlib.suppress(OSError, TypeError):
+                error = redact(Path(trial.error_file).read_text(encoding="utf-8", errors="replace"))
+            self._end(key, None, {"error": error[-MAX_TAG:]} if error else {})
 
-    def _end(self, trial: Any, final: Mapping[str, Any] | None, tags: Mapping[str, str] | None = None) -> None:
-        key = trial.config["key"]
+    def _end(
+        self,
+        key: str,
+        final: Mapping[str, Any] | None,
+        tags: Mapping[str, str] | None = None,
+        *,
+        num_replicas: int = 1,
+    ) -> None:
         self._leave(key)
-        told = describe_stays(self._stays.pop(key, []))
+        told = describe_stays(self._stays.pop(key, []), num_replicas)
+        if num_replicas > 1:
+            told["replicas"] = str(num_replicas)
         if failures := len(self._ledger.records[key].failures):
             told["failures"] = str(failures)
         if notices := self._notices.pop(key, []):
@@ -102,10 +116,11 @@ class MlflowCallback(Callback):  # type: ignore[misc]
             stays[-1] = replace(stays[-1], until=self._clock(), left=True)
 
 
-def describe_stays(stays: Sequence[_Stay]) -> dict[str, str]:
+def describe_stays(stays: Sequence[_Stay], num_replicas: int = 1) -> dict[str, str]:
     """The tags that say where a trial was: ``node``, the last one, ``node_seconds`` and, if it moved, all ``nodes``.
 
-    Of a trial that moved both name its nodes in order, the one as names and the other as seconds, a space between.
+    Of a trial that moved both name its nodes in order, the one as names and the other as seconds, a space between. Of
+    trials that were trained as one model each counts for an equal share of the seconds.
     """
     seconds: list[tuple[str, float]] = []
     for stay in stays:
@@ -117,7 +132,7 @@ def describe_stays(stays: Sequence[_Stay]) -> dict[str, str]:
             seconds.append((stay.node, stay.until - stay.since))
     if not seconds:
         return {"node": ""}
-    told = {"node": seconds[-1][0], "node_seconds": " ".join(f"{spent:.1f}" for _, spent in seconds)}
+    told = {"node": seconds[-1][0], "node_seconds": " ".join(f"{spent / num_replicas:.1f}" for _, spent in seconds)}
     return told | ({"nodes": " ".join(node for node, _ in seconds)} if len(seconds) > 1 else {})
 
 

@@ -256,7 +256,7 @@ def train_epoch(state: TrainingState, data: ResidentData) -> dict[str, float]:
     parts = batches(len(indices), state.config.batch_size)
     # One place for every batch's inputs stays in the processor's cache; new memory each time does not.
     inputs = torch.empty(max(part.stop - part.start for part in parts), *data.input_shape, device=data.device)
-    with _denormal_is_zero():
+    with denormal_is_zero():
         for part in parts:
             out = inputs[: part.stop - part.start]
             all_logits[part], all_losses[part] = train_step(state, data, indices[part], labels[part], out)
@@ -265,7 +265,7 @@ def train_epoch(state: TrainingState, data: ResidentData) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _denormal_is_zero() -> Iterator[None]:
+def denormal_is_zero() -> Iterator[None]:
     """Numbers below 1.2e-38 are 0 in this thread: a CPU is slow with them, and a unit that died leaves many.
 
     The momentum of a weight that gets no gradient shrinks step by step and would stay at the smallest of them.

@@ -1,25 +1,28 @@
-"""Seeds of one configuration trained as one batched model: what separate trials compute, in a fraction of the kernels.
+"""Trials of one configuration trained as one batched model: what separate trials compute, in a fraction of the kernels.
 
-A small model leaves a GPU idle between two kernels. Replicas that differ in their seed alone take the same steps on
-tensors R times as large: parameters are stacked along a first dimension, losses stay per example, and what is
-differentiated is the sum over the replicas of each one's own reduced loss, so that no replica's gradient holds anything
-of another's. Split, first weights and batch order are those that :func:`trainables.loop.start_training` gives each seed
-alone. The results are equal within float tolerance and not to the bit: a batched product adds in another order.
+A small model leaves a GPU idle between two kernels. Replicas that differ in their seed, and possibly in their learning
+rate, take the same steps on tensors R times as large: parameters are stacked along a first dimension, losses stay per
+example, and what is differentiated is the sum over the replicas of each one's own reduced loss, so that no replica's
+gradient holds anything of another's. Split, first weights and batch order are those that
+:func:`trainables.loop.start_training` gives each seed alone. The results are equal within float tolerance and not to
+the bit: a batched product adds in another order.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from trainables.activations import ACTIVATIONS
-from trainables.config import InputError, TrialConfig
+from trainables.batched import check_batched
+from trainables.config import Component, TrialConfig
 from trainables.evaluation import FinalEvaluation, final_evaluation
 from trainables.loop import (
     CPU_EVALUATION_BATCH,
@@ -27,38 +30,27 @@ from trainables.loop import (
     ResidentData,
     TrainingState,
     batches,
+    denormal_is_zero,
     finish_row,
     forward,
     join_splits,
+    look_at_test,
     reduce_losses,
     start_training,
-    switch_optimizer,
 )
-from trainables.losses import LOSSES
 from trainables.metrics import metrics_of_sums, split_sums
-from trainables.optimizers import OPTIMIZERS, build_optimizer, build_schedule
+from trainables.optimizers import build_optimizer, build_schedule
 from trainables.stacked import StackedModel
 
-#: What replicas can have, by key of the flat form. Losses must treat examples apart and optimizers numbers, of which
-#: only the project's own are known; a model must neither couple the examples of a batch nor draw random numbers, and
-#: augmentation draws some for each replica.
-BATCHED = {
-    "loss": tuple(LOSSES),
-    "optimizer": tuple(OPTIMIZERS),
-    "second_optimizer": tuple(OPTIMIZERS),
-    "model": ("mlp", "convnet"),
-    "activation": tuple(ACTIVATIONS),
-    "augment": (False,),
-}
-#: Steps before a CUDA graph is captured, in which libraries choose their kernels.
+#: Steps before a CUDA graph is captured, in which libraries choose their kernels and optimizers make their moments.
 _WARM_UP_STEPS = 3
 
-#: From indices and labels, each ``(R, batch)``, to logits ``(R, batch, num_classes)``, losses ``(R, batch)`` and one
-#: gradient for each stacked parameter.
-Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, tuple[Tensor, ...]]]
+#: From indices and labels, each ``(R, batch)``, to the logits ``(R, batch, num_classes)`` and losses ``(R, batch)``
+#: that the step was made on; the weights move.
+Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Replicas:
     """Trials in progress as one.
 
@@ -66,13 +58,16 @@ class Replicas:
         members: Each as it starts alone; its order moves on, its weights and its epoch only when it is brought up to
             date.
         model: Of all of them.
-        state: The trial of that model, with indices of shape ``(R, N)``.
-        step: Logits, losses and gradients of a minibatch, eager or from a CUDA graph.
+        state: The trial of that model, with indices of shape ``(R, N)``. Its optimizer has a group of parameters for
+            each run of members with one learning rate.
+        graph: Whether steps are replayed from a CUDA graph.
+        step: One minibatch.
     """
 
     members: list[TrainingState]
     model: StackedModel
     state: TrainingState
+    graph: bool
     step: Step
 
     def update_member(self, position: int) -> TrainingState:
@@ -98,86 +93,132 @@ class TrainedReplica:
     final: FinalEvaluation | None
 
 
-def check_batched(config: TrialConfig) -> None:
-    """Refuse a configuration whose seeds cannot be trained as one batched model.
-
-    Raises:
-        InputError: With the value and the rule.
-    """
-    flat = config.to_flat()
-    for key, known in BATCHED.items():
-        if key in flat and flat[key] not in known:
-            rule = f"one of {', '.join(map(str, known))}" if len(known) > 1 else str(known[0])
-            raise InputError(f"`{key}` must be {rule} where seeds are trained as one model; got {flat[key]!r}.")
+def seeded(config: TrialConfig, seeds: Sequence[int]) -> list[TrialConfig]:
+    """The configuration with each of the seeds."""
+    return [dataclasses.replace(config, seed=seed) for seed in seeds]
 
 
 def train_replicas(
-    config: TrialConfig,
-    seeds: Sequence[int],
+    configs: Sequence[TrialConfig],
     data: ResidentData,
     corrupted: dict[str, list[Tensor]] | None = None,
     *,
     graph: bool = False,
 ) -> list[TrainedReplica]:
-    """Train a configuration with each of the seeds to its end.
+    """Train configurations that differ in seed and learning rate alone, each to its end.
 
     Args:
-        config: The trial; its own seed has no say.
-        seeds: One for each replica.
+        configs: One for each replica.
         data: The data, on the device that trains.
         corrupted: What :func:`trainables.evaluation.corrupt_test_images` gives, for the look at the test split that a
             confirm trial ends with; None for none.
         graph: Replay steps from a CUDA graph; without effect on a CPU.
 
     Returns:
-        One for each seed, in their order.
+        One for each configuration, in their order.
 
     Raises:
-        InputError: If the configuration cannot be batched or there is no seed.
+        InputError: If they cannot be batched or there is none.
     """
-    replicas = start_replicas(config, seeds, data, graph=graph)
-    rows: list[list[dict[str, float]]] = [[] for _ in seeds]
-    running = set(range(len(seeds)))
-    while running:
-        for position, row in enumerate(run_replicas_epoch(replicas, data)):
-            if position not in running:
+    trials = ReplicaTrials(configs, data, graph=graph)
+    while not trials.ended:
+        trials.run_epoch()
+    return [trials.finish(position, corrupted) for position in range(len(configs))]
+
+
+class ReplicaTrials:
+    """Replicas from their first epoch to their last, each with its rows; arguments as of :func:`train_replicas`.
+
+    Args:
+        configs: One for each replica.
+        data: The data, on the device that trains.
+        splits: What :func:`trainables.loop.draw_split` gives for each, if the caller has them already.
+        graph: Replay steps from a CUDA graph.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[TrialConfig],
+        data: ResidentData,
+        splits: Sequence[tuple[Tensor, Tensor]] | None = None,
+        *,
+        graph: bool = False,
+    ) -> None:
+        self._data = data
+        self._replicas = start_replicas(configs, data, splits, graph=graph)
+        self._rows: list[list[dict[str, float]]] = [[] for _ in configs]
+        self._running = set(range(len(configs)))
+
+    @property
+    def ended(self) -> bool:
+        """Whether every replica has reached its last epoch or diverged."""
+        return not self._running
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return self._replicas.state.epoch
+
+    @property
+    def last_rows(self) -> list[dict[str, float]]:
+        """The last row of each."""
+        return [rows[-1] for rows in self._rows]
+
+    def run_epoch(self, *, watch: Collection[str] = ()) -> None:
+        """Train one more epoch; a replica that has diverged goes on, and no more is kept of it.
+
+        Args:
+            watch: As of :func:`trainables.loop.run_epoch`.
+        """
+        for position, row in enumerate(run_replicas_epoch(self._replicas, self._data, watch=watch)):
+            if position not in self._running:
                 continue
-            rows[position].append(row)
-            if row["diverged"] or replicas.state.epoch == config.epochs:
-                replicas.update_member(position)
-                running.remove(position)
-    return [_finish(*one, data, corrupted) for one in zip(replicas.members, rows, strict=True)]
+            self._rows[position].append(row)
+            if row["diverged"] or self.epoch == self._replicas.state.config.epochs:
+                self._replicas.update_member(position)
+                self._running.remove(position)
+
+    def finish(self, position: int, corrupted: dict[str, list[Tensor]] | None) -> TrainedReplica:
+        """A replica that has ended; with ``corrupted``, after its one look at the test split, which joins its row."""
+        member, rows = self._replicas.members[position], self._rows[position]
+        if corrupted is None:
+            return TrainedReplica(member, rows, None)
+        final = final_evaluation(member, self._data, corrupted, diverged=bool(rows[-1]["diverged"]))
+        rows[-1].update(final.metrics)
+        return TrainedReplica(member, rows, final)
 
 
-def start_replicas(config: TrialConfig, seeds: Sequence[int], data: ResidentData, *, graph: bool = False) -> Replicas:
-    """Fresh trials of a configuration, one for each seed, see :func:`train_replicas`.
+def start_replicas(
+    configs: Sequence[TrialConfig],
+    data: ResidentData,
+    splits: Sequence[tuple[Tensor, Tensor]] | None = None,
+    *,
+    graph: bool = False,
+) -> Replicas:
+    """Fresh trials, see :class:`ReplicaTrials`.
 
     Raises:
-        InputError: If the configuration cannot be batched or there is no seed.
+        InputError: If they cannot be batched or there is none.
     """
-    check_batched(config)
-    if not seeds:
-        raise InputError("`seeds` must be one or more; got none.")
-    members = [start_training(dataclasses.replace(config, seed=seed), data) for seed in seeds]
+    check_batched([config.to_flat() for config in configs])
+    members = [start_training(config, data, split) for config, split in itertools.zip_longest(configs, splits or ())]
     model = StackedModel([member.model for member in members])
-    optimizer = build_optimizer(config.optimizer, model.parameters())
+    config = members[0].config
     state = dataclasses.replace(
         members[0],
         model=model,
-        optimizer=optimizer,
-        schedule=build_schedule(optimizer, config.schedule, config.switch_epoch or config.epochs),
         # Of one length: how many examples of a class a split takes does not depend on the seed.
         train_indices=torch.stack([member.train_indices for member in members]),
         val_indices=torch.stack([member.val_indices for member in members]),
     )
-    step: Step = functools.partial(differentiate, state, data)
-    if graph and data.device.type == "cuda":
-        indices = state.train_indices[:, : config.batch_size]
-        step = capture(step, indices, data.labels[indices])
-    return Replicas(members, model, state, step)
+    replicas = Replicas(members, model, state, graph and data.device.type == "cuda", _no_step)
+    _take_optimizer(replicas, data, [one.optimizer for one in configs], config.switch_epoch or config.epochs)
+    return replicas
 
 
-def run_replicas_epoch(replicas: Replicas, data: ResidentData) -> list[dict[str, float]]:
+def run_replicas_epoch(
+    replicas: Replicas, data: ResidentData, *, watch: Collection[str] = ()
+) -> list[dict[str, float]]:
     """Train one epoch, then evaluate on the validation splits.
 
     Returns:
@@ -186,60 +227,122 @@ def run_replicas_epoch(replicas: Replicas, data: ResidentData) -> list[dict[str,
     """
     started = time.perf_counter()
     state = replicas.state
-    if 0 < state.config.switch_epoch == state.epoch:
-        switch_optimizer(state)
-    learning_rate = state.optimizer.param_groups[0]["lr"]
+    config = state.config
+    if 0 < config.switch_epoch == state.epoch:
+        assert config.second_optimizer is not None
+        second = [config.second_optimizer] * len(replicas.members)
+        _take_optimizer(replicas, data, second, config.epochs - config.switch_epoch)
+    learning_rates = [float(group["lr"]) for group in state.optimizer.param_groups for _ in group["members"]]
     train = _train_epoch(replicas, data)
-    val = _evaluate(state, data)
+    val = _evaluate(state, data, data.images, data.labels, state.val_indices)
     state.epoch += 1
-    rows = [join_splits(*of_splits, data.num_classes) for of_splits in zip(train, val, strict=True)]
-    seconds = (time.perf_counter() - started) / len(rows)
-    return [finish_row(row, learning_rate=learning_rate, seconds=seconds, diverged=diverged) for row, diverged in rows]
+    joined = [join_splits(*of_splits, data.num_classes) for of_splits in zip(train, val, strict=True)]
+    seconds = (time.perf_counter() - started) / len(joined)
+    looks = _look_at_test(replicas, data, watch, [diverged for _, diverged in joined])
+    return [
+        finish_row(row | look, learning_rate=rate, seconds=seconds, diverged=diverged)
+        for (row, diverged), look, rate in zip(joined, looks, learning_rates, strict=True)
+    ]
 
 
-def differentiate(
-    state: TrainingState, data: ResidentData, indices: Tensor, labels: Tensor
-) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-    """Forward and backward of one step, which change nothing: they can be repeated, and captured."""
-    logits = forward(state.model, _gather(data, indices), state.config.precision)
+def _take_optimizer(replicas: Replicas, data: ResidentData, components: Sequence[Component], epochs: int) -> None:
+    """Fresh optimizers, one for each replica, as one; no momentum or moment of another survives, the weights do."""
+    state = replicas.state
+    parameters = [parameter.detach() for parameter in replicas.model.parameters()]
+    groups: list[dict[str, Any]] = []
+    first = 0
+    for component, run in itertools.groupby(components):
+        members = range(first, first + len(list(run)))
+        first = members.stop
+        # A view is a parameter of its own to an optimizer, and the same memory.
+        views = [parameter[members.start : members.stop] for parameter in parameters]
+        groups.append({"params": views, "lr": component.params["learning_rate"], "members": members})
+    # The first group's are those that it is built with, the others' but for the learning rate the same.
+    optimizer = build_optimizer(components[0], groups[0]["params"])
+    optimizer.param_groups[0]["members"] = groups[0]["members"]
+    for group in groups[1:]:
+        optimizer.add_param_group(group)
+    state.optimizer = optimizer
+    state.schedule = build_schedule(optimizer, state.config.schedule, epochs)
+    step: Step = functools.partial(train_step, state, data)
+    if replicas.graph:
+        _put_on_device(optimizer, data.device)
+        step = GraphedStep(step, (len(replicas.members), state.config.batch_size), data.device)
+    replicas.step = step
+
+
+def _put_on_device(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Whatever changes from step to step must be in the GPU's memory, or a graph would repeat what it was."""
+    for group in optimizer.param_groups:
+        group["lr"] = torch.tensor(float(group["lr"]), device=device)
+        if "capturable" in group:
+            group["capturable"] = True
+
+
+def train_step(state: TrainingState, data: ResidentData, indices: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """One optimizer step of all replicas on a minibatch each; see :data:`Step`."""
+    logits = forward(state.model, _gather(data, data.images, indices), state.config.precision)
     losses = _losses(state, logits, labels)
     total = reduce_losses(losses, state.config.reduction).sum()
     parameters = list(state.model.parameters())
     gradients = torch.autograd.grad(total, parameters)
-    return logits.detach(), losses.detach(), tuple(map(_laid_out_like, gradients, parameters))
+    laid_out = list(map(_laid_out_like, gradients, parameters))
+    for group in state.optimizer.param_groups:
+        members = group["members"]
+        for view, gradient in zip(group["params"], laid_out, strict=True):
+            view.grad = gradient[members.start : members.stop]
+    state.optimizer.step()
+    return logits.detach(), losses.detach()
 
 
-def capture(step: Step, indices: Tensor, labels: Tensor) -> Step:
-    """A step that replays a CUDA graph on minibatches of this shape, and runs as it is on any other.
-
-    The optimizer stays outside: its learning rate is a number on the host, and it is a few kernels for all replicas.
+class GraphedStep:
+    """A step that is replayed from a CUDA graph on minibatches of one shape, and taken as it is on any other.
 
     Args:
-        step: Its outputs depend on its arguments and on the parameters' present values alone.
-        indices: An example of its first argument, on a CUDA device.
-        labels: Likewise of its second.
+        step: Depends on its arguments and on what lies in the GPU's memory alone.
+        shape: Of its arguments.
+        device: A CUDA device.
     """
-    buffers = indices.clone(), labels.clone()
-    # As PyTorch has it: warm up on another stream, so that nothing of that is part of the graph.
-    stream = torch.cuda.Stream(indices.device)  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream(indices.device))
-    with torch.cuda.stream(stream):
-        for _ in range(_WARM_UP_STEPS):
-            step(*buffers)
-    torch.cuda.current_stream(indices.device).wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        outputs = step(*buffers)
 
-    def replay(indices: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        if indices.shape != buffers[0].shape:
-            return step(indices, labels)
-        for buffer, values in zip(buffers, (indices, labels), strict=True):
+    def __init__(self, step: Step, shape: tuple[int, int], device: torch.device) -> None:
+        self._step = step
+        self._shape = shape
+        self._device = device
+        self._taken = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, indices: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Take the step; what it returns is overwritten by the next."""
+        if indices.shape != self._shape:
+            return self._step(indices, labels)
+        if self._taken < _WARM_UP_STEPS:
+            self._taken += 1
+            return self._warm_up(indices, labels)
+        if self._graph is None:
+            self._capture(indices, labels)
+        for buffer, values in zip(self._buffers, (indices, labels), strict=True):
             buffer.copy_(values)
-        graph.replay()
+        self._graph.replay()  # type: ignore[union-attr]
+        return self._outputs
+
+    def _warm_up(self, indices: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """As PyTorch has it, on another stream, so that nothing of it is part of the graph."""
+        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(stream):
+            outputs = self._step(indices, labels)
+        torch.cuda.current_stream(self._device).wait_stream(stream)
         return outputs
 
-    return replay
+    def _capture(self, indices: Tensor, labels: Tensor) -> None:
+        self._buffers = indices.clone(), labels.clone()
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._outputs = self._step(*self._buffers)
+
+
+def _no_step(indices: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    raise NotImplementedError  # replicas have no optimizer yet
 
 
 def _train_epoch(replicas: Replicas, data: ResidentData) -> list[dict[str, float]]:
@@ -251,30 +354,52 @@ def _train_epoch(replicas: Replicas, data: ResidentData) -> list[dict[str, float
     labels = data.labels[indices]
     all_logits = torch.empty(*indices.shape, data.num_classes, device=data.device)
     all_losses = torch.empty(indices.shape, device=data.device)
-    parameters = list(state.model.parameters())
-    for batch in batches(num_examples, state.config.batch_size):
-        logits, losses, gradients = replicas.step(indices[:, batch], labels[:, batch])
-        all_logits[:, batch], all_losses[:, batch] = logits, losses
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-        state.optimizer.step()
+    with denormal_is_zero():
+        for batch in batches(num_examples, state.config.batch_size):
+            all_logits[:, batch], all_losses[:, batch] = replicas.step(indices[:, batch], labels[:, batch])
     state.schedule.step()
     return _metrics(all_logits, labels, all_losses)
 
 
 @torch.no_grad()
-def _evaluate(state: TrainingState, data: ResidentData) -> list[dict[str, float]]:
-    """Metrics of each replica's validation split in evaluation mode."""
+def _evaluate(
+    state: TrainingState, data: ResidentData, images: Tensor, all_labels: Tensor, selected: Tensor
+) -> list[dict[str, float]]:
+    """Metrics of each replica on images of its own, in evaluation mode; ``selected`` has shape ``(R, N)``."""
     state.model.eval()
-    num_replicas = len(state.val_indices)
+    num_replicas = len(selected)
     # All replicas together evaluate as many images at once as a trial alone; but few of each would not fill a GPU.
     size = CPU_EVALUATION_BATCH // num_replicas
     if data.device.type != "cpu":
         size = max(CPU_EVALUATION_BATCH, EVALUATION_BATCH // num_replicas)
-    parts = torch.split(state.val_indices, max(1, size), dim=1)
-    logits = torch.cat([forward(state.model, _gather(data, part), state.config.precision) for part in parts], dim=1)
-    labels = data.labels[state.val_indices]
+    parts = torch.split(selected, max(1, size), dim=1)
+    logits = torch.cat(
+        [forward(state.model, _gather(data, images, part), state.config.precision) for part in parts], dim=1
+    )
+    labels = all_labels[selected]
     return _metrics(logits, labels, _losses(state, logits, labels))
+
+
+def _look_at_test(
+    replicas: Replicas, data: ResidentData, watch: Collection[str], diverged: Sequence[bool]
+) -> list[dict[str, float]]:
+    """What :func:`trainables.loop.look_at_test` sees of each replica."""
+    if not watch:
+        return [{} for _ in diverged]
+    # Noise is each seed's own, so each looks at its own images; the test split is one for all.
+    apart = [look for look in watch if look != "test"]
+    looks: list[dict[str, float]] = [
+        look_at_test(replicas.update_member(position), data, apart if not gone else watch, diverged=gone)
+        if apart or gone
+        else {}
+        for position, gone in enumerate(diverged)
+    ]
+    if "test" in watch:
+        everything = torch.arange(len(data.test_labels), device=data.device).expand(len(diverged), -1)
+        seen = _evaluate(replicas.state, data, data.test_images, data.test_labels, everything)
+        for look, metrics, gone in zip(looks, seen, diverged, strict=True):
+            look.update({} if gone else {f"test_{key}": value for key, value in metrics.items()})
+    return looks
 
 
 def _laid_out_like(gradient: Tensor, parameter: Tensor) -> Tensor:
@@ -282,9 +407,9 @@ def _laid_out_like(gradient: Tensor, parameter: Tensor) -> Tensor:
     return gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)
 
 
-def _gather(data: ResidentData, indices: Tensor) -> Tensor:
-    """Input of the stacked model, of training images, shape ``(R, batch, C, H, W)``."""
-    return data.to_input(data.images.index_select(0, indices.flatten())).view(*indices.shape, *data.input_shape)
+def _gather(data: ResidentData, images: Tensor, indices: Tensor) -> Tensor:
+    """Input of the stacked model, shape ``(R, batch, C, H, W)``."""
+    return data.to_input(images.index_select(0, indices.flatten())).view(*indices.shape, *data.input_shape)
 
 
 def _losses(state: TrainingState, logits: Tensor, labels: Tensor) -> Tensor:
@@ -295,17 +420,3 @@ def _metrics(logits: Tensor, labels: Tensor, losses: Tensor) -> list[dict[str, f
     """``split_metrics`` of each replica; the host waits for the device once."""
     sums = torch.stack([split_sums(*of_one) for of_one in zip(logits, labels, losses, strict=True)])
     return [metrics_of_sums(of_one) for of_one in sums.cpu().numpy()]
-
-
-def _finish(
-    member: TrainingState,
-    rows: list[dict[str, float]],
-    data: ResidentData,
-    corrupted: dict[str, list[Tensor]] | None,
-) -> TrainedReplica:
-    """The one look at the test split: its metrics join the last row."""
-    if corrupted is None:
-        return TrainedReplica(member, rows, None)
-    final = final_evaluation(member, data, corrupted, diverged=bool(rows[-1]["diverged"]))
-    rows[-1].update(final.metrics)
-    return TrainedReplica(member, rows, final)

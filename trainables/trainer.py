@@ -30,6 +30,7 @@ from trainables.loop import (
     start_training,
     switch_optimizer,
 )
+from trainables.replicas import ReplicaTrials
 
 #: A trial waits some ten milliseconds for what the driver says to a report.
 REPORT_SECONDS = 1.0
@@ -49,6 +50,9 @@ class Trainer:
     possibly ``key`` (names the trial for good), ``watch`` (which of ``config.LOOKS`` to take after each epoch; none if
     it is left out) and ``checkpoint`` (the trial's own file, from which it goes on after a crash; none if it is left
     out). Files are given by their path or by their address in a bucket.
+
+    A request with ``members`` is one for several trials, which are trained as one model (``trainables.replicas``): each
+    member holds the ``config``, ``phase``, ``watch`` and ``model_path`` of its own. Nothing is saved on the way.
 
     Args:
         dataset: The data.
@@ -70,6 +74,7 @@ class Trainer:
         """Forget the last trial; nothing of it may reach the next. The new one starts when it is advanced."""
         self._request = request
         self._state: TrainingState | None = None
+        self._together: ReplicaTrials | None = None
         self._rows: list[tuple[int, dict[str, float]]] = []
         self._seconds = self._saved_seconds = 0.0
         memory.forget_peak(self._device)
@@ -79,18 +84,22 @@ class Trainer:
 
         A trial's epochs can be far shorter than the driver's handling of a report, so they travel together;
         what the scheduler decides on, it sees at exactly the epochs it asked for. A trial that goes on from its
-        checkpoint first reports all epochs until then at once, since the one who heard of them may be gone.
+        checkpoint first reports all epochs until then at once, since the one who heard of them may be gone. Of trials
+        that are trained as one, nothing is told until the last has ended: begun anew in other company, none would be
+        the same to the bit.
 
         Returns:
             What the last epoch says, and ``rows`` (epoch and metrics of each epoch), ``final`` after a confirm trial's
             last epoch, and ``notice`` (a sentence) in the first result of a trial that found a checkpoint, good or not;
-            on a GPU also what ``memory.gpu_memory`` says.
+            on a GPU also what ``memory.gpu_memory`` says. Of several trials ``members``, what each says, with its
+            ``key``; empty until they have ended.
 
         Raises:
             GpuMemoryError: If the GPU has too little memory left.
         """
         with memory.out_of_memory_told():
-            return self._advance() | memory.gpu_memory(self._device)
+            advanced = self._advance_together() if "members" in self._request else self._advance()
+            return advanced | memory.gpu_memory(self._device)
 
     def _advance(self) -> dict[str, Any]:
         notice = ""
@@ -105,10 +114,39 @@ class Trainer:
         result["done"] = _is_last(state, row)
         if result["done"] and self._request["phase"] != "search":
             result["final"] = self._finish(state, row)
-        result |= {"epoch": state.epoch, "schedule_percent": 100.0 * state.epoch / state.config.epochs, "rows": rows}
-        result |= {"val_accuracy": row["val_accuracy"], "val_nll": row.get("val_nll", math.inf)}
-        result |= {"diverged": row["diverged"], "trial_seconds": self._seconds, "node": socket.gethostname()}
-        return result
+        result |= {"epoch": state.epoch, "schedule_percent": 100.0 * state.epoch / state.config.epochs}
+        return result | _told(rows, self._seconds) | {"node": socket.gethostname()}
+
+    def _advance_together(self) -> dict[str, Any]:
+        members = self._request["members"]
+        configs = [TrialConfig.from_flat(member["config"]) for member in members]
+        if self._together is None:
+            splits = [self._split(config) for config in configs]
+            self._together = ReplicaTrials(configs, self._resident(), splits, graph=True)
+        trials, started = self._together, time.monotonic()
+        while not trials.ended:
+            trials.run_epoch(watch=_looks(members[0], trials.epoch + 1 == configs[0].epochs))
+            if time.monotonic() - started > REPORT_SECONDS:
+                break
+        self._seconds += time.monotonic() - started
+        result = {"done": trials.ended, "epoch": trials.epoch, "trial_seconds": self._seconds}
+        result["schedule_percent"] = 100.0 * trials.epoch / configs[0].epochs
+        result["val_accuracy"] = max(row["val_accuracy"] for row in trials.last_rows)
+        told = [self._finish_member(trials, place, one) for place, one in enumerate(members)] if trials.ended else []
+        return result | {"members": told, "node": socket.gethostname()}
+
+    def _finish_member(self, trials: ReplicaTrials, place: int, member: dict[str, Any]) -> dict[str, Any]:
+        """What a trial of its own says in the end, all its rows at once."""
+        looked_at = member["phase"] != "search"
+        replica = trials.finish(place, self._corrupted_images() if looked_at else None)
+        result: dict[str, Any] = {"key": member["key"], "done": True, "epoch": replica.state.epoch}
+        if replica.final is not None:
+            result["final"] = {**replica.final.record, "class_names": list(self._dataset.class_names)}
+            _save_weights(replica.state, member.get("model_path"))
+        for row in replica.rows:  # a share of what all took is no time of its own
+            row["shared_seconds"] = row.pop("epoch_seconds")
+        rows = list(enumerate(replica.rows, start=1))
+        return result | _told(rows, sum(row["shared_seconds"] for row in replica.rows))
 
     def _train(self, state: TrainingState) -> list[tuple[int, dict[str, float]]]:
         started = time.monotonic()
@@ -118,7 +156,9 @@ class Trainer:
             or state.epoch in self._request["rungs"]
             or time.monotonic() - started > REPORT_SECONDS
         ):
-            row = run_epoch(state, self._resident(), watch=self._looks(state))
+            row = run_epoch(
+                state, self._resident(), watch=_looks(self._request, state.epoch + 1 == state.config.epochs)
+            )
             self._seconds += row["epoch_seconds"]
             rows.append((state.epoch, row))
         self._rows += rows
@@ -206,17 +246,14 @@ class Trainer:
             raise InputError(f"`watch` takes {', '.join(LOOKS)}; got {unknown[0]!r}.")
         random.seed(config.seed)  # a user's own part may use any of the global generators
         np.random.seed(config.seed % 2**32)  # noqa: NPY002 - likewise
-        data = self._resident()
-        key = config.seed, config.imbalance
-        if key not in self._splits:
-            self._splits[key] = draw_split(data.labels, *key)
-        self._state = start_training(config, data, self._splits[key])
+        self._state = start_training(config, self._resident(), self._split(config))
         return self._state
 
-    def _looks(self, state: TrainingState) -> list[str]:
-        """What to watch in the coming epoch; the last one of a confirm trial is looked at by the final evaluation."""
-        final = self._request["phase"] != "search" and state.epoch + 1 == state.config.epochs
-        return [look for look in self._request.get("watch", ()) if not (final and look == "test")]
+    def _split(self, config: TrialConfig) -> tuple[Tensor, Tensor]:
+        key = config.seed, config.imbalance
+        if key not in self._splits:
+            self._splits[key] = draw_split(self._resident().labels, *key)
+        return self._splits[key]
 
     def _resident(self) -> ResidentData:
         if self._data is None:
@@ -225,20 +262,36 @@ class Trainer:
 
     def _finish(self, state: TrainingState, row: dict[str, float]) -> dict[str, Any]:
         """The one look at the test split: its metrics join the last row, the rest is returned."""
-        if self._corrupted is None:
-            self._corrupted = corrupt_test_images(self._resident())
-        final = final_evaluation(state, self._resident(), self._corrupted, diverged=bool(row["diverged"]))
+        final = final_evaluation(state, self._resident(), self._corrupted_images(), diverged=bool(row["diverged"]))
         row.update(final.metrics)
-        self._save_weights(state)
+        _save_weights(state, self._request.get("model_path"))
         return {**final.record, "class_names": list(self._dataset.class_names)}
 
-    def _save_weights(self, state: TrainingState) -> None:
-        path = self._request.get("model_path")
-        if path is None:
-            return
-        buffer = io.BytesIO()
-        torch.save({key: value.cpu() for key, value in state.model.state_dict().items()}, buffer)
-        replace_file(path, buffer.getbuffer())
+    def _corrupted_images(self) -> dict[str, list[Tensor]]:
+        if self._corrupted is None:
+            self._corrupted = corrupt_test_images(self._resident())
+        return self._corrupted
+
+
+def _told(rows: list[tuple[int, dict[str, float]]], seconds: float) -> dict[str, Any]:
+    """What a trial says of epochs that have ended, the last one first of all."""
+    _, row = rows[-1]
+    said = {"rows": rows, "val_accuracy": row["val_accuracy"], "val_nll": row.get("val_nll", math.inf)}
+    return said | {"diverged": row["diverged"], "trial_seconds": seconds}
+
+
+def _looks(request: dict[str, Any], last: bool) -> list[str]:
+    """What to watch in the coming epoch; the last one of a confirm trial is looked at by the final evaluation."""
+    final = request["phase"] != "search" and last
+    return [look for look in request.get("watch", ()) if not (final and look == "test")]
+
+
+def _save_weights(state: TrainingState, path: str | None) -> None:
+    if path is None:
+        return
+    buffer = io.BytesIO()
+    torch.save({key: value.cpu() for key, value in state.model.state_dict().items()}, buffer)
+    replace_file(path, buffer.getbuffer())
 
 
 def _is_last(state: TrainingState, row: dict[str, float]) -> bool:

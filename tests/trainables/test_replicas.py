@@ -16,8 +16,10 @@ from trainables.loop import load_resident, run_epoch, start_training
 from trainables.losses import LOSSES
 from trainables.optimizers import OPTIMIZERS
 from trainables.replicas import (
-    check_batched,
+    GraphedStep,
+    ReplicaTrials,
     run_replicas_epoch,
+    seeded,
     start_replicas,
     train_replicas,
 )
@@ -87,7 +89,7 @@ def assert_rows_agree(rows, expected, **tolerance):
 
 
 def assert_trained_as_alone(config, data, corrupted=None, *, tolerance=None):
-    together = train_replicas(config, SEEDS, data, corrupted)
+    together = train_replicas(seeded(config, SEEDS), data, corrupted)
     for seed, replica in zip(SEEDS, together, strict=True):
         state, rows, final = train_alone(config, seed, data, corrupted)
         assert replica.state.config == state.config
@@ -142,7 +144,7 @@ def test_the_look_at_the_test_split_sees_what_it_would_see_alone(data, corrupted
 
 def test_first_weights_splits_and_orders_are_those_of_each_seed_to_the_bit(data):
     config = configure(model="convnet", width=4)
-    together = start_replicas(config, SEEDS, data)
+    together = start_replicas(seeded(config, SEEDS), data)
     for position, seed in enumerate(SEEDS):
         alone = start_training(dataclasses.replace(config, seed=seed), data)
         assert torch.equal(weights(together.update_member(position)), weights(alone))
@@ -152,13 +154,13 @@ def test_first_weights_splits_and_orders_are_those_of_each_seed_to_the_bit(data)
 
 
 def test_one_replica_is_a_trial(data):
-    (replica,) = train_replicas(configure(), (7,), data)
+    (replica,) = train_replicas(seeded(configure(), (7,)), data)
     _, rows, _ = train_alone(configure(), 7, data)
     assert_rows_agree(replica.rows, rows, rel=1e-3, abs=1e-4)
 
 
 def test_the_company_of_a_replica_changes_nothing_of_it(data):
-    few, many = (train_replicas(configure(), seeds, data) for seeds in ((3, 4), (4, 9, 8, 3, 0)))
+    few, many = (train_replicas(seeded(configure(), seeds), data) for seeds in ((3, 4), (4, 9, 8, 3, 0)))
     for one, other in ((few[0], many[3]), (few[1], many[0])):
         torch.testing.assert_close(weights(one.state), weights(other.state), **TOLERANCE)
 
@@ -167,13 +169,13 @@ def break_replica(monkeypatch, seed, *, epoch):
     """From an epoch on, the weights of one seed are not numbers."""
     run = replicas.run_replicas_epoch
 
-    def run_broken(together, data):
+    def run_broken(together, data, **watch):
         if together.state.epoch == epoch:
             position = [member.config.seed for member in together.members].index(seed)
             with torch.no_grad():
                 for parameter in together.state.model.parameters():
                     parameter[position] = math.nan
-        return run(together, data)
+        return run(together, data, **watch)
 
     monkeypatch.setattr(replicas, "run_replicas_epoch", run_broken)
 
@@ -183,9 +185,9 @@ def break_replica(monkeypatch, seed, *, epoch):
 )
 def test_a_replica_that_diverges_ends_at_chance_and_leaves_the_others_alone(data, corrupted, monkeypatch, changes):
     config = configure(**changes | {"optimizer.learning_rate": 0.003})
-    undisturbed = train_replicas(config, SEEDS, data)
+    undisturbed = train_replicas(seeded(config, SEEDS), data)
     break_replica(monkeypatch, 5, epoch=1)
-    first, broken, last = train_replicas(config, SEEDS, data, corrupted)
+    first, broken, last = train_replicas(seeded(config, SEEDS), data, corrupted)
     assert [len(replica.rows) for replica in (first, broken, last)] == [3, 2, 3]
     assert [row["diverged"] for row in broken.rows] == [0, 1]
     assert broken.state.epoch == 2
@@ -197,7 +199,7 @@ def test_a_replica_that_diverges_ends_at_chance_and_leaves_the_others_alone(data
 
 
 def test_where_all_replicas_diverge_nothing_more_is_trained(data):
-    together = train_replicas(configure(**{"optimizer.learning_rate": 1e38}), SEEDS, data)
+    together = train_replicas(seeded(configure(**{"optimizer.learning_rate": 1e38}), SEEDS), data)
     for seed, replica in zip(SEEDS, together, strict=True):
         _, rows, _ = train_alone(configure(**{"optimizer.learning_rate": 1e38}), seed, data)
         assert [row["diverged"] for row in replica.rows] == [1]
@@ -207,85 +209,176 @@ def test_where_all_replicas_diverge_nothing_more_is_trained(data):
 def test_replicas_share_the_seconds_of_their_epoch(data, monkeypatch):
     clock = iter((10.0, 16.0))
     monkeypatch.setattr(replicas.time, "perf_counter", lambda: next(clock))
-    rows = run_replicas_epoch(start_replicas(configure(), SEEDS, data), data)
+    rows = run_replicas_epoch(start_replicas(seeded(configure(), SEEDS), data), data)
     assert [row["epoch_seconds"] for row in rows] == [2.0, 2.0, 2.0]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"loss": "mine:loss"}, "`loss` must be one of cross_entropy, .*; got 'mine:loss'"),
-        ({"optimizer": "mine:lars"}, "`optimizer` must be one of sgd, adam, adamw, rmsprop .*; got 'mine:lars'"),
-        (SWITCH | {"second_optimizer": "mine:lars"}, "`second_optimizer` must be one of .*; got 'mine:lars'"),
-        ({"model": "resnet18"}, "`model` must be one of mlp, convnet where seeds are trained as one model; got 'resn"),
+        ({"loss": "mine:loss"}, "`loss` must be one of the project's own where trials .*; got 'mine:loss'"),
+        ({"optimizer": "mine:lars"}, "`optimizer` must be one of the project's own .*; got 'mine:lars'"),
+        (SWITCH | {"second_optimizer": "mine:lars"}, "`second_optimizer` must be .* own .*; got 'mine:lars'"),
+        ({"model": "resnet18"}, "`model` must be one of mlp, convnet where trials are trained as one model; got 'resn"),
         ({"model": "mine:build"}, "`model` must be one of mlp, convnet .*; got 'mine:build'"),
-        ({"activation": "mine:prelu"}, "`activation` must be one of relu, .*; got 'mine:prelu'"),
-        ({"augment": True}, "`augment` must be False where seeds are trained as one model; got True"),
+        ({"activation": "mine:prelu"}, "`activation` must be one of the project's own .*; got 'mine:prelu'"),
+        ({"augment": True}, "`augment` must be False where trials are trained as one model; got True"),
     ],
 )
 def test_what_cannot_be_batched_is_refused_with_value_and_rule(data, changes, message):
-    config = configure(**changes)
     with pytest.raises(InputError, match=message):
-        check_batched(config)
-    with pytest.raises(InputError, match=message):
-        train_replicas(config, SEEDS, data)
+        train_replicas(seeded(configure(**changes), SEEDS), data)
 
 
-def test_no_seed_is_refused(data):
-    with pytest.raises(InputError, match="`seeds` must be one or more; got none"):
-        train_replicas(configure(), (), data)
+def test_other_differences_than_seed_and_rate_are_refused(data):
+    with pytest.raises(InputError, match=r"may differ in seed and optimizer.learning_rate only"):
+        train_replicas([configure(), configure(batch_size=16)], data)
 
 
-class RecordedStep:
-    """A CUDA graph's behaviour without a card: a replay computes from and into the very tensors of the capture."""
+def test_no_trial_is_refused(data):
+    with pytest.raises(InputError, match="must be one or more; got none"):
+        train_replicas([], data)
 
-    def __init__(self, monkeypatch, step):
-        self.step, self.capturing, self.num_eager, self.num_replayed = step, False, 0, 0
-        for name in ("Stream", "current_stream", "CUDAGraph"):
+
+RATES = (0.05, 0.05, 0.004, 0.02, 0.05)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer.momentum": 0.9},
+        {"optimizer": "adam"},
+        {"optimizer": "adamw", "schedule": "cosine"},
+        {"optimizer": "rmsprop"},
+        SWITCH,
+        {"model": "convnet", "width": 4},
+    ],
+)
+def test_replicas_may_have_learning_rates_of_their_own(data, changes):
+    scale = 0.1 if changes.get("optimizer") in ("adam", "adamw", "rmsprop") else 1.0
+    configs = [
+        configure(**changes, **{"seed": seed, "optimizer.learning_rate": scale * rate})
+        for seed, rate in zip((1, 5, 1, 5, 2), RATES, strict=True)
+    ]
+    for config, replica in zip(configs, train_replicas(configs, data), strict=True):
+        state, rows, _ = train_alone(config, config.seed, data)
+        assert replica.state.config == config
+        torch.testing.assert_close(weights(replica.state), weights(state), **TOLERANCE)
+        assert_rows_agree(replica.rows, rows, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("watch", [("test",), ("noise",), ("test", "noise")])
+def test_what_is_watched_is_what_each_would_see_alone(data, watch):
+    trials = ReplicaTrials(seeded(configure(), SEEDS), data)
+    while not trials.ended:
+        trials.run_epoch(watch=watch)
+    for position, seed in enumerate(SEEDS):
+        state = start_training(dataclasses.replace(configure(), seed=seed), data)
+        rows = [run_epoch(state, data, watch=watch) for _ in range(3)]
+        assert_rows_agree(trials.finish(position, None).rows, rows, rel=1e-3, abs=1e-4)
+
+
+def test_of_a_replica_that_has_diverged_chance_is_seen(data, monkeypatch):
+    break_replica(monkeypatch, 5, epoch=1)
+    trials = ReplicaTrials(seeded(configure(), SEEDS), data)
+    while not trials.ended:
+        trials.run_epoch(watch=("test", "noise"))
+    first, broken, _ = (trials.finish(position, None).rows for position in range(3))
+    assert {key: value for key, value in broken[1].items() if "test" in key} == {"test_accuracy": 0.1}
+    assert {key for key in first[1] if "noisy" in key} == {key for key in broken[0] if "noisy" in key} != set()
+
+
+class FakeGraphs:
+    """CUDA graphs' behaviour without a card: a replay computes from and into the very tensors of the capture."""
+
+    def __init__(self, monkeypatch):
+        self.num_eager, self.num_captured, self.num_replayed, self.capturing = 0, 0, 0, None
+        for name in ("Stream", "current_stream"):
             monkeypatch.setattr(torch.cuda, name, lambda *_: self)
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: FakeGraph(self))
         monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
-        monkeypatch.setattr(torch.cuda, "graph", lambda _: self)
-
-    def __call__(self, *arguments):
-        outputs = self.step(*arguments)
-        if self.capturing:
-            self.arguments, self.outputs = arguments, outputs
-        else:
-            self.num_eager += 1
-        return outputs
-
-    def __enter__(self):
-        self.capturing = True
-
-    def __exit__(self, *_):
-        self.capturing = False
+        monkeypatch.setattr(torch.cuda, "graph", lambda graph: graph)
 
     def wait_stream(self, _):
         pass
 
+    def wrap(self, step):
+        """A step that does nothing while it is captured, as kernels that are recorded only."""
+
+        def wrapped(indices, labels):
+            if self.capturing is None:
+                self.num_eager += 1
+                return step(indices, labels)
+            outputs = torch.empty(*indices.shape, 10), torch.empty(indices.shape)
+            self.capturing.run = lambda: [
+                buffer.copy_(values) for buffer, values in zip(outputs, step(indices, labels), strict=True)
+            ]
+            return outputs
+
+        return wrapped
+
+
+class FakeGraph:
+    def __init__(self, graphs):
+        self.graphs = graphs
+
+    def __enter__(self):
+        self.graphs.capturing = self
+        self.graphs.num_captured += 1
+
+    def __exit__(self, *_):
+        self.graphs.capturing = None
+
     def replay(self):
-        self.num_replayed += 1
-        logits, losses, gradients = self.step(*self.arguments)
-        for buffer, values in zip((*self.outputs[:2], *self.outputs[2]), (logits, losses, *gradients), strict=True):
-            buffer.copy_(values)
+        self.graphs.num_replayed += 1
+        self.run()
 
 
 @pytest.mark.parametrize("changes", [{"optimizer.momentum": 0.9}, {"optimizer": "adam"}, SWITCH])
 def test_replayed_steps_train_as_eager_ones_do(data, monkeypatch, changes):
-    eager, replayed = (start_replicas(configure(**changes), SEEDS, data) for _ in range(2))
-    recorded = RecordedStep(monkeypatch, replayed.step)
-    indices = replayed.state.train_indices[:, :32]
-    replayed = dataclasses.replace(replayed, step=replicas.capture(recorded, indices, data.labels[indices]))
-    warm_up = recorded.num_eager
-    for epoch in (1, 2, 3):
+    graphs = FakeGraphs(monkeypatch)
+    eager, replayed = (start_replicas(seeded(configure(**changes), SEEDS), data) for _ in range(2))
+
+    def take_optimizer(*arguments):
+        take(*arguments)
+        if arguments[0] is replayed:
+            replayed.step = GraphedStep(graphs.wrap(replayed.step), (3, 32), data.device)
+
+    take = replicas._take_optimizer
+    monkeypatch.setattr(replicas, "_take_optimizer", take_optimizer)
+    replayed.step = GraphedStep(graphs.wrap(replayed.step), (3, 32), data.device)
+    counts = []
+    for _ in range(3):
         for row, expected in zip(run_replicas_epoch(replayed, data), run_replicas_epoch(eager, data), strict=True):
             assert row | {"epoch_seconds": 0} == expected | {"epoch_seconds": 0}
-        # Six batches of 32 and one of eight, which has another shape.
-        assert (recorded.num_replayed, recorded.num_eager - warm_up) == (6 * epoch, epoch)
+        counts.append((graphs.num_eager, graphs.num_captured, graphs.num_replayed))
+    # Six batches of 32 and one of eight, which has another shape; another optimizer is warmed up and captured anew.
+    again = changes is SWITCH
+    assert counts == [(4, 1, 3), (8, 2, 6), (9, 2, 12)] if again else counts == [(4, 1, 3), (5, 1, 9), (6, 1, 15)]
     assert torch.equal(weights(replayed.state), weights(eager.state))
 
 
+def test_a_learning_rate_in_the_gpus_memory_follows_its_schedule(data):
+    """A graph would repeat a number of the host's; PyTorch's own optimizers and schedules take a tensor."""
+    for name in ("sgd", "adam", "adamw"):
+        config = configure(optimizer=name, schedule="cosine", **{"optimizer.learning_rate": 0.003})
+        configs = [
+            *seeded(config, (1, 5)),
+            configure(**config.to_flat() | {"seed": 2, "optimizer.learning_rate": 0.01}),
+        ]
+        together, expected = (start_replicas(configs, data) for _ in range(2))
+        replicas._put_on_device(together.state.optimizer, torch.device("cpu"))
+        tensors = [group["lr"] for group in together.state.optimizer.param_groups]
+        for _ in range(3):
+            for row, other in zip(run_replicas_epoch(together, data), run_replicas_epoch(expected, data), strict=True):
+                seconds = {"epoch_seconds": 0}
+                assert row | seconds == pytest.approx(other | seconds, rel=1e-5)
+        assert [
+            group["lr"] is tensor for group, tensor in zip(together.state.optimizer.param_groups, tensors, strict=True)
+        ]
+
+
 def test_on_a_cpu_a_graph_is_the_step_itself(data):
-    eager, graphed = (train_replicas(configure(), SEEDS, data, graph=graph) for graph in (False, True))
+    eager, graphed = (train_replicas(seeded(configure(), SEEDS), data, graph=graph) for graph in (False, True))
     for one, other in zip(eager, graphed, strict=True):
         assert torch.equal(weights(one.state), weights(other.state))

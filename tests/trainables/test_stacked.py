@@ -3,13 +3,13 @@
 import pytest
 import torch
 
+from trainables.batched import MODELS
 from trainables.config import Component
 from trainables.models import build_model
-from trainables.replicas import BATCHED
 from trainables.stacked import StackedModel
 
 
-@pytest.mark.parametrize("name", BATCHED["model"])
+@pytest.mark.parametrize("name", MODELS)
 def test_a_stacked_model_is_each_of_its_models(name):
     models = [build_model(Component(name, {"width": 4}), (3, 6, 5), 7) for _ in range(4)]
     inputs = torch.randn(3, 5, 3, 6, 5)

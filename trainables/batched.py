@@ -1,0 +1,49 @@
+"""Which trials can be trained as one batched model; the driver asks too, so importing this needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+
+from trainables.config import InputError, Scalar
+
+#: What trials of one batched model may differ in, by key of the flat form.
+DIFFERING = ("seed", "optimizer.learning_rate")
+#: Models that neither couple the examples of a batch nor draw random numbers, and whose layers can be stacked.
+MODELS = ("mlp", "convnet")
+#: Losses must treat examples apart, and optimizers numbers; that is known of the project's own only.
+PARTS = ("loss", "optimizer", "second_optimizer", "activation")
+
+
+def why_alone(config: Mapping[str, Scalar]) -> str:
+    """Why a trial can only be trained by itself: the key, the rule and the value; empty if it need not be."""
+    where = "where trials are trained as one model"
+    model = config["model"]
+    if model not in MODELS:
+        return f"`model` must be one of {', '.join(MODELS)} {where}; got {model!r}."
+    for part in PARTS:
+        if ":" in str(config.get(part, "")):
+            return f"`{part}` must be one of the project's own {where}; got {config[part]!r}."
+    if config.get("augment"):  # it draws random numbers for each
+        return f"`augment` must be False {where}; got True."
+    return ""
+
+
+def shared_part(config: Mapping[str, Scalar]) -> Hashable:
+    """What trials of one batched model have in common: a flat configuration without what they may differ in."""
+    return frozenset((key, value) for key, value in config.items() if key not in DIFFERING)
+
+
+def check_batched(configs: list[dict[str, Scalar]]) -> None:
+    """Refuse flat configurations that cannot be trained as one batched model.
+
+    Raises:
+        InputError: With the value and the rule.
+    """
+    if not configs:
+        raise InputError("Trials that are trained as one model must be one or more; got none.")
+    for config in configs:
+        if reason := why_alone(config):
+            raise InputError(reason)
+    first, *others = map(shared_part, configs)
+    if any(other != first for other in others):
+        raise InputError(f"Trials that are trained as one model may differ in {' and '.join(DIFFERING)} only.")
