@@ -26,6 +26,7 @@ BENCHMARKS = {
     "start": "seconds from the command to the first result",
     "memory": "peak memory of the driver and of a slot, and what of it is the data",
     "replicas": "ten seeds of a configuration as one batched model, on this CPU",
+    "agreement": "trials trained as one batched model against the same trials alone (reads no clock)",
     "gpu": "trials per hour on a CUDA card: packed processes against batched seeds",
     "full": "seconds of the full study on the digits",
     "stated": "seconds of a report's stated grid on Fashion-MNIST",

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
 
 from trainables.batched import check_batched
 from trainables.config import Component, TrialConfig
@@ -58,9 +59,10 @@ class Replicas:
         members: Each as it starts alone; its order moves on, its weights and its epoch only when it is brought up to
             date.
         model: Of all of them.
-        state: The trial of that model, with indices of shape ``(R, N)``. Its optimizer has a group of parameters for
-            each run of members with one learning rate.
+        state: The trial of that model, with indices of shape ``(R, N)``; its own optimizer has no say.
         graph: Whether steps are replayed from a CUDA graph.
+        optimizers: One for each run of members with one learning rate, of what is theirs of the stacked parameters.
+        schedules: Of each.
         step: One minibatch.
     """
 
@@ -68,7 +70,9 @@ class Replicas:
     model: StackedModel
     state: TrainingState
     graph: bool
-    step: Step
+    optimizers: Sequence[MembersOptimizer] = ()
+    schedules: Sequence[LRScheduler] = ()
+    step: Step | None = None
 
     def update_member(self, position: int) -> TrainingState:
         """A member as it is now."""
@@ -76,6 +80,16 @@ class Replicas:
         self.model.copy_to(member.model, position)
         member.epoch = self.state.epoch
         return member
+
+
+@dataclass(frozen=True)
+class MembersOptimizer:
+    """The optimizer of the members from ``first`` on, up to ``last`` without it; the stream that it runs in, if any."""
+
+    first: int
+    last: int
+    optimizer: torch.optim.Optimizer
+    stream: torch.cuda.Stream | None
 
 
 @dataclass(frozen=True)
@@ -211,8 +225,8 @@ def start_replicas(
         train_indices=torch.stack([member.train_indices for member in members]),
         val_indices=torch.stack([member.val_indices for member in members]),
     )
-    replicas = Replicas(members, model, state, graph and data.device.type == "cuda", _no_step)
-    _take_optimizer(replicas, data, [one.optimizer for one in configs], config.switch_epoch or config.epochs)
+    replicas = Replicas(members, model, state, graph and data.device.type == "cuda")
+    _take_optimizers(replicas, data, [one.optimizer for one in configs], config.switch_epoch or config.epochs)
     return replicas
 
 
@@ -231,8 +245,10 @@ def run_replicas_epoch(
     if 0 < config.switch_epoch == state.epoch:
         assert config.second_optimizer is not None
         second = [config.second_optimizer] * len(replicas.members)
-        _take_optimizer(replicas, data, second, config.epochs - config.switch_epoch)
-    learning_rates = [float(group["lr"]) for group in state.optimizer.param_groups for _ in group["members"]]
+        _take_optimizers(replicas, data, second, config.epochs - config.switch_epoch)
+    learning_rates = [
+        float(own.optimizer.param_groups[0]["lr"]) for own in replicas.optimizers for _ in range(own.first, own.last)
+    ]
     train = _train_epoch(replicas, data)
     val = _evaluate(state, data, data.images, data.labels, state.val_indices)
     state.epoch += 1
@@ -245,29 +261,25 @@ def run_replicas_epoch(
     ]
 
 
-def _take_optimizer(replicas: Replicas, data: ResidentData, components: Sequence[Component], epochs: int) -> None:
-    """Fresh optimizers, one for each replica, as one; no momentum or moment of another survives, the weights do."""
-    state = replicas.state
+def _take_optimizers(replicas: Replicas, data: ResidentData, components: Sequence[Component], epochs: int) -> None:
+    """Fresh optimizers, one component for each replica; no momentum or moment of another survives, the weights do."""
     parameters = [parameter.detach() for parameter in replicas.model.parameters()]
-    groups: list[dict[str, Any]] = []
-    first = 0
+    optimizers: list[MembersOptimizer] = []
     for component, run in itertools.groupby(components):
-        members = range(first, first + len(list(run)))
-        first = members.stop
+        first = optimizers[-1].last if optimizers else 0
+        last = first + len(list(run))
         # A view is a parameter of its own to an optimizer, and the same memory.
-        views = [parameter[members.start : members.stop] for parameter in parameters]
-        groups.append({"params": views, "lr": component.params["learning_rate"], "members": members})
-    # The first group's are those that it is built with, the others' but for the learning rate the same.
-    optimizer = build_optimizer(components[0], groups[0]["params"])
-    optimizer.param_groups[0]["members"] = groups[0]["members"]
-    for group in groups[1:]:
-        optimizer.add_param_group(group)
-    state.optimizer = optimizer
-    state.schedule = build_schedule(optimizer, state.config.schedule, epochs)
-    step: Step = functools.partial(train_step, state, data)
+        views: list[Any] = [parameter[first:last] for parameter in parameters]
+        stream = torch.cuda.Stream(data.device) if data.device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        optimizers.append(MembersOptimizer(first, last, build_optimizer(component, views), stream))
+    schedule = replicas.state.config.schedule
+    replicas.optimizers = optimizers
+    replicas.schedules = [build_schedule(own.optimizer, schedule, epochs) for own in optimizers]
+    step: Step = functools.partial(train_step, replicas, data)
     if replicas.graph:
-        _put_on_device(optimizer, data.device)
-        step = GraphedStep(step, (len(replicas.members), state.config.batch_size), data.device)
+        for own in optimizers:
+            _put_on_device(own.optimizer, data.device)
+        step = GraphedStep(step, (len(replicas.members), replicas.state.config.batch_size), data.device)
     replicas.step = step
 
 
@@ -279,20 +291,33 @@ def _put_on_device(optimizer: torch.optim.Optimizer, device: torch.device) -> No
             group["capturable"] = True
 
 
-def train_step(state: TrainingState, data: ResidentData, indices: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def train_step(replicas: Replicas, data: ResidentData, indices: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """One optimizer step of all replicas on a minibatch each; see :data:`Step`."""
+    state = replicas.state
     logits = forward(state.model, _gather(data, data.images, indices), state.config.precision)
     losses = _losses(state, logits, labels)
     total = reduce_losses(losses, state.config.reduction).sum()
     parameters = list(state.model.parameters())
-    gradients = torch.autograd.grad(total, parameters)
-    laid_out = list(map(_laid_out_like, gradients, parameters))
-    for group in state.optimizer.param_groups:
-        members = group["members"]
-        for view, gradient in zip(group["params"], laid_out, strict=True):
-            view.grad = gradient[members.start : members.stop]
-    state.optimizer.step()
+    gradients = list(map(_laid_out_like, torch.autograd.grad(total, parameters), parameters))
+    for own in replicas.optimizers:
+        for view, gradient in zip(own.optimizer.param_groups[0]["params"], gradients, strict=True):
+            view.grad = gradient[own.first : own.last]
+    _step_optimizers(replicas.optimizers)
     return logits.detach(), losses.detach()
+
+
+def _step_optimizers(optimizers: Sequence[MembersOptimizer]) -> None:
+    """Side by side on a GPU, as branches of the graph too: what one has to do fills a small part of it."""
+    for own in optimizers:
+        if own.stream is None:
+            own.optimizer.step()
+            continue
+        own.stream.wait_stream(torch.cuda.current_stream(own.stream.device))
+        with torch.cuda.stream(own.stream):
+            own.optimizer.step()
+    for own in optimizers:
+        if own.stream is not None:
+            torch.cuda.current_stream(own.stream.device).wait_stream(own.stream)
 
 
 class GraphedStep:
@@ -341,12 +366,9 @@ class GraphedStep:
             self._outputs = self._step(*self._buffers)
 
 
-def _no_step(indices: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    raise NotImplementedError  # replicas have no optimizer yet
-
-
 def _train_epoch(replicas: Replicas, data: ResidentData) -> list[dict[str, float]]:
-    state = replicas.state
+    state, step = replicas.state, replicas.step
+    assert step is not None
     state.model.train()
     num_examples = state.train_indices.shape[1]
     orders = [torch.randperm(num_examples, generator=member.order) for member in replicas.members]
@@ -354,11 +376,29 @@ def _train_epoch(replicas: Replicas, data: ResidentData) -> list[dict[str, float
     labels = data.labels[indices]
     all_logits = torch.empty(*indices.shape, data.num_classes, device=data.device)
     all_losses = torch.empty(indices.shape, device=data.device)
+    size = state.config.batch_size
+    parts = batches(num_examples, size)
+    whole = [part for part in parts if part.stop - part.start == size]
+    # A step's own numbers lie side by side: a GPU copies a run of memory in half the time.
+    ours = [_by_step(values, len(whole), size) for values in (indices, labels)]
+    theirs = [torch.empty_like(_by_step(values, len(whole), size)) for values in (all_logits, all_losses)]
     with denormal_is_zero():
-        for batch in batches(num_examples, state.config.batch_size):
-            all_logits[:, batch], all_losses[:, batch] = replicas.step(indices[:, batch], labels[:, batch])
-    state.schedule.step()
+        for own_indices, own_labels, *places in zip(*ours, *theirs, strict=True):
+            for place, values in zip(places, step(own_indices, own_labels), strict=True):
+                place.copy_(values)
+        for part in parts[len(whole) :]:
+            all_logits[:, part], all_losses[:, part] = step(indices[:, part], labels[:, part])
+    for values, own in zip((all_logits, all_losses), theirs, strict=True):
+        values[:, : len(whole) * size] = own.transpose(0, 1).flatten(1, 2)
+    for schedule in replicas.schedules:
+        schedule.step()
     return _metrics(all_logits, labels, all_losses)
+
+
+def _by_step(values: Tensor, num_steps: int, size: int) -> Tensor:
+    """From ``(R, N, …)`` the first ``num_steps * size`` of N as ``(num_steps, R, size, …)``."""
+    head = values[:, : num_steps * size]
+    return head.view(len(values), num_steps, size, *values.shape[2:]).transpose(0, 1).contiguous()
 
 
 @torch.no_grad()

@@ -339,13 +339,13 @@ def test_replayed_steps_train_as_eager_ones_do(data, monkeypatch, changes):
     graphs = FakeGraphs(monkeypatch)
     eager, replayed = (start_replicas(seeded(configure(**changes), SEEDS), data) for _ in range(2))
 
-    def take_optimizer(*arguments):
+    def take_optimizers(*arguments):
         take(*arguments)
         if arguments[0] is replayed:
             replayed.step = GraphedStep(graphs.wrap(replayed.step), (3, 32), data.device)
 
-    take = replicas._take_optimizer
-    monkeypatch.setattr(replicas, "_take_optimizer", take_optimizer)
+    take = replicas._take_optimizers
+    monkeypatch.setattr(replicas, "_take_optimizers", take_optimizers)
     replayed.step = GraphedStep(graphs.wrap(replayed.step), (3, 32), data.device)
     counts = []
     for _ in range(3):
@@ -367,15 +367,16 @@ def test_a_learning_rate_in_the_gpus_memory_follows_its_schedule(data):
             configure(**config.to_flat() | {"seed": 2, "optimizer.learning_rate": 0.01}),
         ]
         together, expected = (start_replicas(configs, data) for _ in range(2))
-        replicas._put_on_device(together.state.optimizer, torch.device("cpu"))
-        tensors = [group["lr"] for group in together.state.optimizer.param_groups]
+        for own in together.optimizers:
+            replicas._put_on_device(own.optimizer, torch.device("cpu"))
+        tensors = [own.optimizer.param_groups[0]["lr"] for own in together.optimizers]
+        assert len(tensors) == 2
         for _ in range(3):
             for row, other in zip(run_replicas_epoch(together, data), run_replicas_epoch(expected, data), strict=True):
                 seconds = {"epoch_seconds": 0}
                 assert row | seconds == pytest.approx(other | seconds, rel=1e-5)
-        assert [
-            group["lr"] is tensor for group, tensor in zip(together.state.optimizer.param_groups, tensors, strict=True)
-        ]
+        assert [own.optimizer.param_groups[0]["lr"] for own in together.optimizers] == tensors
+        assert all(isinstance(own.optimizer.param_groups[0]["lr"], torch.Tensor) for own in together.optimizers)
 
 
 def test_on_a_cpu_a_graph_is_the_step_itself(data):
