@@ -96,7 +96,7 @@ class Dealer(Searcher):  # type: ignore[misc]
             if error and may_be_tried_again(self._ledger.fail(key), self._max_failures):
                 self._failed.append((self._ledger.records[key].request,))
                 continue
-            if key in told:
+            if "epoch" in told.get(key, {}):
                 self._note(key, told[key])
             self.ended(self._ledger.close(key, failed=error))
 

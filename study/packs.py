@@ -45,9 +45,8 @@ def keys_of(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 def results_of(config: Mapping[str, Any], result: Mapping[str, Any] | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Each trial's own part of what the trainable reports, with its key; of a pack, nothing before it has ended."""
-    if result is None:
-        return
+    told = result or {}
     if "members" in config:
-        yield from ((member["key"], member) for member in result.get("members", ()))
-    elif "epoch" in result:
-        yield config["key"], result
+        yield from ((member["key"], member) for member in told.get("members", ()))
+    else:
+        yield config["key"], told

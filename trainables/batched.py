@@ -15,17 +15,14 @@ PARTS = ("loss", "optimizer", "second_optimizer", "activation")
 
 
 def why_alone(config: Mapping[str, Scalar]) -> str:
-    """Why a trial can only be trained by itself: the key, the rule and the value; empty if it need not be."""
-    where = "where trials are trained as one model"
+    """Why a trial can only be trained by itself: the value and the rule; empty if it need not be."""
     model = config["model"]
     if model not in MODELS:
-        return f"`model` must be one of {', '.join(MODELS)} {where}; got {model!r}."
+        return f"`model` is {model!r} and must be one of {', '.join(MODELS)}"
     for part in PARTS:
         if ":" in str(config.get(part, "")):
-            return f"`{part}` must be one of the project's own {where}; got {config[part]!r}."
-    if config.get("augment"):  # it draws random numbers for each
-        return f"`augment` must be False {where}; got True."
-    return ""
+            return f"`{part}` is {config[part]!r} and must be one of the project's own"
+    return "`augment` is True and must be False" if config.get("augment") else ""  # it draws numbers for each
 
 
 def shared_part(config: Mapping[str, Scalar]) -> Hashable:
@@ -43,7 +40,7 @@ def check_batched(configs: list[dict[str, Scalar]]) -> None:
         raise InputError("Trials that are trained as one model must be one or more; got none.")
     for config in configs:
         if reason := why_alone(config):
-            raise InputError(reason)
+            raise InputError(f"{reason} where trials are trained as one model.")
     first, *others = map(shared_part, configs)
     if any(other != first for other in others):
         raise InputError(f"Trials that are trained as one model may differ in {' and '.join(DIFFERING)} only.")

@@ -381,7 +381,8 @@ def _train_epoch(replicas: Replicas, data: ResidentData) -> list[dict[str, float
     whole = [part for part in parts if part.stop - part.start == size]
     # A step's own numbers lie side by side: a GPU copies a run of memory in half the time.
     ours = [_by_step(values, len(whole), size) for values in (indices, labels)]
-    theirs = [torch.empty_like(_by_step(values, len(whole), size)) for values in (all_logits, all_losses)]
+    shape = len(whole), len(indices), size
+    theirs = [all_logits.new_empty(*shape, data.num_classes), all_losses.new_empty(shape)]
     with denormal_is_zero():
         for own_indices, own_labels, *places in zip(*ours, *theirs, strict=True):
             for place, values in zip(places, step(own_indices, own_labels), strict=True):
@@ -396,9 +397,8 @@ def _train_epoch(replicas: Replicas, data: ResidentData) -> list[dict[str, float
 
 
 def _by_step(values: Tensor, num_steps: int, size: int) -> Tensor:
-    """From ``(R, N, …)`` the first ``num_steps * size`` of N as ``(num_steps, R, size, …)``."""
-    head = values[:, : num_steps * size]
-    return head.view(len(values), num_steps, size, *values.shape[2:]).transpose(0, 1).contiguous()
+    """From ``(R, N)`` the first ``num_steps * size`` of N as ``(num_steps, R, size)``."""
+    return values[:, : num_steps * size].view(len(values), num_steps, size).transpose(0, 1).contiguous()
 
 
 @torch.no_grad()

@@ -241,9 +241,6 @@ class Trainer:
 
     def _start(self) -> TrainingState:
         config = TrialConfig.from_flat(self._request["config"])
-        unknown = [look for look in self._request.get("watch", ()) if look not in LOOKS]
-        if unknown:
-            raise InputError(f"`watch` takes {', '.join(LOOKS)}; got {unknown[0]!r}.")
         random.seed(config.seed)  # a user's own part may use any of the global generators
         np.random.seed(config.seed % 2**32)  # noqa: NPY002 - likewise
         self._state = start_training(config, self._resident(), self._split(config))
@@ -282,6 +279,9 @@ def _told(rows: list[tuple[int, dict[str, float]]], seconds: float) -> dict[str,
 
 def _looks(request: dict[str, Any], last: bool) -> list[str]:
     """What to watch in the coming epoch; the last one of a confirm trial is looked at by the final evaluation."""
+    unknown = [look for look in request.get("watch", ()) if look not in LOOKS]
+    if unknown:
+        raise InputError(f"`watch` takes {', '.join(LOOKS)}; got {unknown[0]!r}.")
     final = request["phase"] != "search" and last
     return [look for look in request.get("watch", ()) if not (final and look == "test")]
 

@@ -98,12 +98,16 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {
         "a reported space refuses it before",
         "tests/trainables/test_trainable.py: `watch` takes",
     ),
-    "must be {} where seeds are trained as one model": (
-        "no command trains seeds as one model",
-        "tests/trainables/test_replicas.py: where seeds are trained as one model",
+    "{} where trials are trained as one model": (
+        "the driver packs no other trials",
+        "tests/trainables/test_replicas.py: where trials are trained as one model",
     ),
-    "`seeds` must be one or more; got none": (
-        "no command trains seeds as one model",
-        "tests/trainables/test_replicas.py: `seeds` must be one or more",
+    "Trials that are trained as one model must be one or more; got none": (
+        "a pack has a trial",
+        "tests/trainables/test_replicas.py: must be one or more; got none",
+    ),
+    "Trials that are trained as one model may differ in {} only": (
+        "the driver packs no other trials",
+        "tests/trainables/test_replicas.py: may differ in seed and optimizer.learning_rate only",
     ),
 }

@@ -21,9 +21,9 @@ from tests.bad_input.rules import (
 )
 from tests.bad_input.workplace import Case, Link
 
-INTEGERS = ("--trials", "--seeds", "--seed", "--train-size", "--max-concurrent", "--max-failures")
+INTEGERS = ("--trials", "--seeds", "--seed", "--train-size", "--max-concurrent", "--max-failures", "--replicas")
 NUMBERS = ("--delta", "--imbalance", "--cpus-per-trial", "--gpus-per-trial", "--epochs-scale")
-COUNTS = ("--trials", "--seeds", "--max-concurrent")
+COUNTS = ("--trials", "--seeds", "--max-concurrent", "--replicas")
 CHOICES = {
     "--mode": ("arms", "joint"),
     "--search": ("tpe", "random", "grid"),
@@ -199,6 +199,16 @@ RULES = [
     Rule(
         "`--search grid` runs every point of the grid",
         typed(st.integers(1, 10**6).map(lambda n: ("--search=grid", f"--trials={n}"))),
+    ),
+    Rule(
+        "`--replicas {}` trains at once the seeds that",
+        typed(
+            st.builds(
+                lambda n, minutes: (f"--replicas={n}", f"--time-budget={minutes}m"),
+                st.integers(2, 999),
+                st.integers(1, 999),
+            )
+        ),
     ),
     Rule("`--search grid` needs finite choices", typed(st.just(("--search=grid",)))),
     Rule(

@@ -141,3 +141,54 @@ def test_what_is_left_running_ends_as_interrupted():
 
 def test_tune_pickles_nothing_of_it():
     assert pickle.loads(pickle.dumps(a_dealer([a_request("a")]))) == {}
+
+
+def packed_requests(count=3):
+    flat = {"loss": "mse", "optimizer": "sgd", "optimizer.learning_rate": 0.1, "model": "mlp", "epochs": 2}
+    return [Request("a", CONFIRM, seed, {**flat, "seed": seed}, regime="stated") for seed in range(count)]
+
+
+def test_a_pack_is_dealt_once_and_each_of_its_trials_is_noted_at_its_end():
+    ledger = Ledger()
+    to_config = lambda request: {"arm": request.arm, "phase": request.phase, "number": request.number}  # noqa: E731
+    dealer = a_dealer(packed_requests(), ledger=ledger, replicas=10, max_concurrent=1, to_config=to_config)
+    config = dealer.suggest("1")
+    keys = [f"a/stated-confirm/{seed}" for seed in range(3)]
+    assert [member["key"] for member in config["members"]] == keys == list(ledger.records)
+    assert (config["index"], dealer.dealt, dealer.suggest("2")) == (3, 3, None)
+    dealer.on_trial_result("1", {"epoch": 1, "members": []})
+    assert [record.epoch for record in ledger.records.values()] == [0, 0, 0]
+    told = [
+        {**a_result(2), "key": keys[0]},
+        {**a_result(1, diverged=1.0), "key": keys[1]},
+        {**a_result(2), "key": keys[2]},
+    ]
+    dealer.on_trial_result("1", {"epoch": 2, "members": told})
+    dealer.on_trial_complete("1", {"epoch": 2, "members": told})
+    assert [record.stop_reason for record in ledger.records.values()] == [COMPLETED, DIVERGED, COMPLETED]
+    assert [record.epoch for record in ledger.records.values()] == [2, 1, 2]
+    assert dealer.suggest("2") == Searcher.FINISHED
+
+
+def test_the_trials_of_a_pack_that_failed_are_dealt_again_one_by_one():
+    ledger = Ledger()
+    to_config = lambda request: {"arm": request.arm, "phase": request.phase, "number": request.number}  # noqa: E731
+    dealer = a_dealer(packed_requests(2), ledger=ledger, replicas=10, max_failures=1, to_config=to_config)
+    dealer.suggest("1")
+    dealer.on_trial_complete("1", {"epoch": 1, "members": []}, error=True)
+    again = [dealer.suggest(name) for name in "23"]
+    assert [config["key"] for config in again] == list(ledger.records)
+    assert not any("members" in config for config in again)
+    assert dealer.suggest("4") is None
+    dealer.on_trial_complete("2", a_result())
+    dealer.on_trial_complete("3", error=True)  # once too often
+    assert [record.stop_reason for record in ledger.records.values()] == [COMPLETED, FAILED]
+    assert dealer.suggest("4") == Searcher.FINISHED
+
+
+def test_of_a_pack_what_is_on_record_is_not_trained_again():
+    known = {"a/stated-confirm/1": {**a_result(), "stop_reason": COMPLETED}}
+    to_config = lambda request: {"arm": request.arm, "phase": request.phase, "number": request.number}  # noqa: E731
+    dealer = a_dealer(packed_requests(), replicas=10, recalled=known, to_config=to_config)
+    assert [member["key"] for member in dealer.suggest("1")["members"]] == ["a/stated-confirm/0", "a/stated-confirm/2"]
+    assert dealer.dealt == 2

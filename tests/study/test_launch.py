@@ -28,7 +28,7 @@ FLAGS = {
     "--time-budget", "--mode", "--search", "--stopping", "--max-concurrent", "--cpus-per-trial",
     "--gpus-per-trial", "--device", "--address", "--storage-path", "--tracking-uri", "--experiment-name",
     "--dry-run", "--no-models", "--quiet", "--regime", "--epochs-scale", "--resume", "--force",
-    "--max-failures", "--hang-timeout", "--list", "--extend",
+    "--max-failures", "--hang-timeout", "--list", "--extend", "--replicas",
 }  # fmt: skip
 OWN_PARTS = """
 import numpy as np
@@ -174,6 +174,11 @@ def refused(arguments, capsys, folder):
         ((*SMOKE, "--delta", "nan"), "`--delta` must be a number of accuracy points > 0; got nan"),
         ((*SMOKE, "--delta", "1%"), "--delta: invalid float value: '1%'"),
         ((*SMOKE, "--max-concurrent", "0"), "`--max-concurrent` must be >= 1; got 0"),
+        ((*SMOKE, "--replicas", "0"), "`--replicas` must be >= 1; got 0"),
+        (
+            (*SMOKE, "--replicas", "4", "--time-budget", "9m"),
+            "`--replicas 4` trains at once the seeds that `--time-budget` counts one by one; leave out one of them.",
+        ),
         ((*SMOKE, "--cpus-per-trial", "0"), "`--cpus-per-trial` must be > 0; got 0"),
         ((*SMOKE, "--cpus-per-trial", "9999"), "`--cpus-per-trial` must be at most this machine's"),
         ((*SMOKE, "--gpus-per-trial", "Auto"), "--gpus-per-trial: invalid float value: 'Auto'"),
@@ -329,6 +334,7 @@ def test_flags_reach_the_options(working_directory):
         "gpus_per_trial": 0.25,
         "share_gpus": False,
         "max_concurrent": 6,
+        "replicas": 1,
         "address": "auto",
         "storage_path": working_directory / "out",
         "bucket": None,
@@ -457,6 +463,22 @@ def test_a_study_is_resumed_with_its_flags_from_where_it_is_kept_now(on_record, 
     assert (options.max_concurrent, options.max_failures, options.force) == (
         (2, 5, True) if "new" in line else (None, 2, False)
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("", ("cuda", 0.5, 8)),
+        ("--device cpu", ("cpu", 0.0, 8)),
+        ("--device cpu --replicas 1", ("cpu", 0.0, 1)),
+        ("--gpus-per-trial 2", ("cuda", 2.0, 8)),
+    ],
+)
+def test_a_study_is_resumed_on_the_device_that_is_there_now(on_record, monkeypatch, line, expected):
+    begun = [*RECORDED, "--device=cuda", "--gpus-per-trial=0.5", "--replicas=8"]
+    monkeypatch.setattr("study.resume.recorded_arguments", lambda _name, *, tracking_uri: begun)
+    options, _ = parse_options(["--resume", "s", *line.split()])
+    assert (options.device, options.gpus_per_trial, options.replicas) == expected
 
 
 @pytest.mark.parametrize("line", ["--extend s --trials 5", "--space smoke --name s --extend --trials 5"])

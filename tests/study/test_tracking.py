@@ -273,3 +273,44 @@ def test_name_on_record_is_refused_and_another_is_free(uri, study_run):
     other = MlflowClient(uri)
     other.create_run(experiment_id, tags={"study": "only-a-trial", "phase": "search"})
     check_name_is_free(other, "only-a-trial")
+
+
+def test_callback_tells_of_every_trial_of_a_pack_and_shares_its_seconds():
+    ledger, notes = Ledger(), Notes()
+    requests = [a_request(number=seed) for seed in (1, 2)]
+    keys = [request.key for request in requests]
+    for request in requests:
+        ledger.open(request)
+    config = {"key": keys[0], "members": [{"key": key} for key in keys]}
+    trial = SimpleNamespace(config=config, last_result={}, error_file=None)
+    callback = MlflowCallback(notes, ledger, clock=iter([0, 0, *([10] * 9)]).__next__)
+    callback.on_trial_start(1, [], trial)
+    assert notes.started == keys
+    callback.on_trial_result(1, [], trial, {"members": [], "node": "worker-1"})
+    assert notes.rows == []
+    told = [
+        {"key": keys[0], "rows": [(1, a_row(1)), (2, a_row(2))], "final": FINAL},
+        {"key": keys[1], "rows": [(1, a_row(1))]},
+    ]
+    trial.last_result = {"members": told, "node": "worker-1"}
+    callback.on_trial_result(1, [], trial, trial.last_result)
+    for key in keys:
+        ledger.records[key].stop_reason = COMPLETED
+    callback.on_trial_complete(1, [], trial)
+    assert [(key, epoch) for key, epoch, _ in notes.rows] == [(keys[0], 1), (keys[0], 2), (keys[1], 1)]
+    tags = {"node": "worker-1", "node_seconds": "5.0", "replicas": "2"}
+    assert notes.ends == [(keys[0], COMPLETED, tags, FINAL), (keys[1], COMPLETED, tags, None)]
+
+
+def test_callback_ends_every_trial_of_a_pack_that_failed_unless_it_is_tried_again():
+    ledger, notes = Ledger(), Notes()
+    requests = [a_request(number=seed) for seed in (1, 2)]
+    for request in requests:
+        ledger.open(request)
+    config = {"key": requests[0].key, "members": [{"key": request.key} for request in requests]}
+    trial = SimpleNamespace(config=config, last_result=None, error_file=None)
+    callback = MlflowCallback(notes, ledger)
+    callback.on_trial_start(1, [], trial)
+    ledger.close(requests[1].key, failed=True)
+    callback.on_trial_error(1, [], trial)
+    assert [(key, reason) for key, reason, *_ in notes.ends] == [(requests[1].key, FAILED)]
