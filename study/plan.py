@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 
@@ -18,16 +18,20 @@ from study.conduct import describe_rungs, stopping_rule
 from study.options import Options
 from study.protocol import delta_points
 from study.regimes import planned_epochs, planned_trials, regimes_of
+from trainables.batched import why_alone
 from trainables.config import Scalar, TrialConfig
 from trainables.data import Dataset
 from trainables.loop import load_resident, run_epoch, start_training
 from trainables.models import build_model
+from trainables.replicas import ReplicaTrials, seeded
 
 MEASURED_TRIALS = 3
 #: Of a trial under way: its checkpoint, the one before it, and the next one while it is written.
 CHECKPOINT_FILES = 3
 #: What a checkpoint holds beside numbers: the generators' states, a name and a place per tensor, a row per epoch.
 CHECKPOINT_BYTES, TENSOR_BYTES, ROW_BYTES = 30_000, 1_000, 1_500
+#: A fifth of a GPU fits into it five times.
+ROUNDING = 1e-9
 #: Numbers that an optimizer keeps for each weight, at most.
 MOMENTS = 2
 
@@ -92,10 +96,13 @@ def _reported_lines(study: Reported, options: Options, dataset: Dataset) -> Iter
     for stage, trials in planned_trials(study, regimes).items():
         yield f"{stage:<9} {trials} trials"
     epochs = sum(planned_epochs(study, regimes).values())
-    seconds = _epoch_seconds(study, options, dataset)
+    seconds = _epoch_seconds(study, options, dataset, options.replicas)
     slots = _slots(options)
     hours = epochs * seconds / slots / 3600
-    yield f"estimate  {epochs:,} epochs at {seconds:.3g} s (measured on the baseline), {slots} trials at once:"
+    at_once = (
+        f"{slots} trials at once" if options.replicas == 1 else f"{slots} models of up to {options.replicas} trials"
+    )
+    yield f"estimate  {epochs:,} epochs at {seconds:.3g} s (measured on the baseline), {at_once}:"
     yield f"          about {_show_hours(hours)}"
     yield _disk_line(study, options, dataset)
 
@@ -157,15 +164,23 @@ def _estimate_lines(study: Study, options: Options, dataset: Dataset, search_tri
 
 
 def _slots(options: Options) -> int:
-    return options.max_concurrent or max(1, int((os.cpu_count() or 1) / options.cpus_per_trial))
+    if options.max_concurrent is not None:
+        return options.max_concurrent
+    slots = (os.cpu_count() or 1) / options.cpus_per_trial
+    if options.gpus_per_trial > 0:
+        slots = min(slots, torch.cuda.device_count() / options.gpus_per_trial)
+    return max(1, int(slots + ROUNDING))
 
 
 def _show_hours(hours: float) -> str:
     return f"{hours:.1f} hours" if hours >= 1 else f"{hours:.2f} hours ({60 * hours:.0f} minutes)"
 
 
-def _epoch_seconds(study: Study, options: Options, dataset: Dataset) -> float:
-    """Mean seconds of an epoch over the middle configuration of the baseline at its extreme batch sizes."""
+def _epoch_seconds(study: Study, options: Options, dataset: Dataset, replicas: int = 1) -> float:
+    """Mean seconds of an epoch over the middle configuration of the baseline at its extreme batch sizes.
+
+    With ``replicas`` an equal share of those that so many trials take as one model, once it has been captured.
+    """
     torch.set_num_threads(max(1, int(options.cpus_per_trial)))
     data = load_resident(dataset, torch.device(options.device))
     arm = study.arm(study.baseline)
@@ -173,10 +188,14 @@ def _epoch_seconds(study: Study, options: Options, dataset: Dataset) -> float:
     for trial in range(MEASURED_TRIALS):
         share = trial / (MEASURED_TRIALS - 1)
         config = TrialConfig.from_flat(arm.sample(functools.partial(_at, share)))
-        state = start_training(config, data)
+        run: Callable[[], object] = functools.partial(run_epoch, start_training(config, data), data)
+        together = 1 if why_alone(config.to_flat()) else replicas
+        if together > 1:
+            run = ReplicaTrials(seeded(config, range(together)), data, graph=True).run_epoch
+            run()
         started = time.perf_counter()
-        run_epoch(state, data)
-        measured.append(time.perf_counter() - started)
+        run()
+        measured.append((time.perf_counter() - started) / together)
     return sum(measured) / len(measured)
 
 

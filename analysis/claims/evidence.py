@@ -29,6 +29,8 @@ from trainables.config import InputError
 #: Where the tuning grid's and the diagnostics' values stand, beside the regimes.
 GRID, BESIDE = "grid", "beside"
 PLACE_OF = dict.fromkeys(TUNING_MEASURES, GRID) | dict.fromkeys(DIAGNOSTIC_MEASURES, BESIDE)
+#: What needs ``epoch_seconds``.
+TIMES = ("epoch_seconds", "log_epoch_seconds", "log_total_seconds", "seconds_to_target")
 FINISHED = "finished"
 DISPLAYED = {
     "mnist": "MNIST",
@@ -232,7 +234,9 @@ class Evidence:
         if not any((place, arm) in study.tables for study in self.studies):
             trials = "of the search" if place == GRID else "with fresh seeds"
             return f"no trial {trials} of arm {arm} has ended in the {regime} regime"
-        return f"{measure_name} of arm {arm} is not on record in the {regime} regime"
+        untimed = measure_name in TIMES and any("shared_seconds" in study.record.runs_of for study in self.studies)
+        why = "; trials trained as one model have no time of their own (--replicas 1)" if untimed else ""
+        return f"{measure_name} of arm {arm} is not on record in the {regime} regime{why}"
 
 
 def bodies(studies: Sequence[Measured]) -> list[Evidence]:

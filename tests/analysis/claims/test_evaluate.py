@@ -262,6 +262,17 @@ def test_a_measure_that_no_trial_recorded_is_not_run(ask, measured, around):
         ask(Superior((value("a", "niceness"),)), study)
 
 
+def test_seconds_that_trials_shared_are_said_to_be_none_of_their_own(ask, measured, around):
+    study = measured({("fair", "a"): {"accuracy": around(90), "log_epoch_seconds": [np.nan] * 10}})
+    test = Superior((value("a", "log_epoch_seconds"),))
+    alone = ask(test, study, regime="fair").reason
+    assert alone == "log_epoch_seconds of arm a is not on record in the fair regime"
+    study.record.runs_of["shared_seconds"] = ["run"]
+    assert ask(test, study, regime="fair").reason == (
+        f"{alone}; trials trained as one model have no time of their own (--replicas 1)"
+    )
+
+
 def test_a_family_with_a_missing_arm_is_refuted_by_another_but_never_confirmed(ask, study):
     refuted = ask(superior([("b", "a"), ("a", "nowhere")], "accuracy"), study())
     assert refuted.verdict == REFUTED
