@@ -60,9 +60,9 @@ class ClaimResult:
 def evaluate_claims(report: str, studies: Sequence[Measured]) -> list[ClaimResult]:
     """What studies say of every claim of a report, each claim and regime from the study that says most.
 
-    A verdict goes before *not run*, then the larger share of the report's epochs, then more training images, then more
-    seeds, then the newer study. Studies on the same data at the same epochs answer together; those on other data count
-    for claims about several data sets.
+    A verdict goes before *not run*, then more training (the share of the report's epochs times the training images),
+    then the larger share of its epochs, then more seeds, then the newer study. Studies on the same data at the same
+    epochs answer together; those on other data count for claims about several data sets.
 
     Args:
         report: The report's number.
