@@ -18,7 +18,7 @@ from trainables.data import load_dataset
 from trainables.loop import load_resident, run_epoch, start_training
 from trainables.losses import LOSSES
 from trainables.optimizers import OPTIMIZERS
-from trainables.replicas import train_replicas
+from trainables.replica_trials import train_replicas
 
 BASE: Mapping[str, Scalar] = {
     "loss": "cross_entropy", "optimizer": "sgd", "optimizer.learning_rate": 0.02, "optimizer.momentum": 0.9,

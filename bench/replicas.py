@@ -23,7 +23,7 @@ from trainables.config import Scalar, TrialConfig
 from trainables.data import Dataset, load_dataset
 from trainables.evaluation import corrupt_test_images
 from trainables.loop import load_resident
-from trainables.replicas import seeded, train_replicas
+from trainables.replica_trials import seeded, train_replicas
 from trainables.trainer import Trainer
 
 SGD: Mapping[str, Scalar] = {

@@ -23,7 +23,7 @@ from trainables.config import Scalar, TrialConfig
 from trainables.data import Dataset
 from trainables.loop import load_resident, run_epoch, start_training
 from trainables.models import build_model
-from trainables.replicas import ReplicaTrials, seeded
+from trainables.replica_trials import ReplicaTrials, seeded
 
 MEASURED_TRIALS = 3
 #: Of a trial under way: its checkpoint, the one before it, and the next one while it is written.

@@ -14,9 +14,8 @@ import dataclasses
 import functools
 import itertools
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from trainables.batched import check_batched
 from trainables.config import Component, TrialConfig
-from trainables.evaluation import FinalEvaluation, final_evaluation
+from trainables.graphed import GraphedStep, Step
 from trainables.loop import (
     CPU_EVALUATION_BATCH,
     EVALUATION_BATCH,
@@ -40,15 +39,9 @@ from trainables.loop import (
     start_training,
 )
 from trainables.metrics import metrics_of_sums, split_sums
-from trainables.optimizers import build_optimizer, build_schedule
+from trainables.optimizers import build_schedule
 from trainables.stacked import StackedModel
-
-#: Steps before a CUDA graph is captured, in which libraries choose their kernels and optimizers make their moments.
-_WARM_UP_STEPS = 3
-
-#: From indices and labels, each ``(R, batch)``, to the logits ``(R, batch, num_classes)`` and losses ``(R, batch)``
-#: that the step was made on; the weights move.
-Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+from trainables.stacked_optimizers import MembersOptimizer, build_optimizers, put_on_device, step_optimizers
 
 
 @dataclass
@@ -82,126 +75,6 @@ class Replicas:
         return member
 
 
-@dataclass(frozen=True)
-class MembersOptimizer:
-    """The optimizer of the members from ``first`` on, up to ``last`` without it; the stream that it runs in, if any."""
-
-    first: int
-    last: int
-    optimizer: torch.optim.Optimizer
-    stream: torch.cuda.Stream | None
-
-
-@dataclass(frozen=True)
-class TrainedReplica:
-    """A trial that has ended.
-
-    Args:
-        state: After its last epoch.
-        rows: As :func:`trainables.loop.run_epoch` gives them, up to the last epoch or the one in which it diverged.
-        final: Of the test split, its metrics in the last row too; None if it was not looked at.
-    """
-
-    state: TrainingState
-    rows: list[dict[str, float]]
-    final: FinalEvaluation | None
-
-
-def seeded(config: TrialConfig, seeds: Sequence[int]) -> list[TrialConfig]:
-    """The configuration with each of the seeds."""
-    return [dataclasses.replace(config, seed=seed) for seed in seeds]
-
-
-def train_replicas(
-    configs: Sequence[TrialConfig],
-    data: ResidentData,
-    corrupted: dict[str, list[Tensor]] | None = None,
-    *,
-    graph: bool = False,
-) -> list[TrainedReplica]:
-    """Train configurations that differ in seed and learning rate alone, each to its end.
-
-    Args:
-        configs: One for each replica.
-        data: The data, on the device that trains.
-        corrupted: What :func:`trainables.evaluation.corrupt_test_images` gives, for the look at the test split that a
-            confirm trial ends with; None for none.
-        graph: Replay steps from a CUDA graph; without effect on a CPU.
-
-    Returns:
-        One for each configuration, in their order.
-
-    Raises:
-        InputError: If they cannot be batched or there is none.
-    """
-    trials = ReplicaTrials(configs, data, graph=graph)
-    while not trials.ended:
-        trials.run_epoch()
-    return [trials.finish(position, corrupted) for position in range(len(configs))]
-
-
-class ReplicaTrials:
-    """Replicas from their first epoch to their last, each with its rows; arguments as of :func:`train_replicas`.
-
-    Args:
-        configs: One for each replica.
-        data: The data, on the device that trains.
-        splits: What :func:`trainables.loop.draw_split` gives for each, if the caller has them already.
-        graph: Replay steps from a CUDA graph.
-    """
-
-    def __init__(
-        self,
-        configs: Sequence[TrialConfig],
-        data: ResidentData,
-        splits: Sequence[tuple[Tensor, Tensor]] | None = None,
-        *,
-        graph: bool = False,
-    ) -> None:
-        self._data = data
-        self._replicas = start_replicas(configs, data, splits, graph=graph)
-        self._rows: list[list[dict[str, float]]] = [[] for _ in configs]
-        self._running = set(range(len(configs)))
-
-    @property
-    def ended(self) -> bool:
-        """Whether every replica has reached its last epoch or diverged."""
-        return not self._running
-
-    @property
-    def epoch(self) -> int:
-        """Epochs done."""
-        return self._replicas.state.epoch
-
-    @property
-    def last_rows(self) -> list[dict[str, float]]:
-        """The last row of each."""
-        return [rows[-1] for rows in self._rows]
-
-    def run_epoch(self, *, watch: Collection[str] = ()) -> None:
-        """Train one more epoch; a replica that has diverged goes on, and no more is kept of it.
-
-        Args:
-            watch: As of :func:`trainables.loop.run_epoch`.
-        """
-        for position, row in enumerate(run_replicas_epoch(self._replicas, self._data, watch=watch)):
-            if position not in self._running:
-                continue
-            self._rows[position].append(row)
-            if row["diverged"] or self.epoch == self._replicas.state.config.epochs:
-                self._replicas.update_member(position)
-                self._running.remove(position)
-
-    def finish(self, position: int, corrupted: dict[str, list[Tensor]] | None) -> TrainedReplica:
-        """A replica that has ended; with ``corrupted``, after its one look at the test split, which joins its row."""
-        member, rows = self._replicas.members[position], self._rows[position]
-        if corrupted is None:
-            return TrainedReplica(member, rows, None)
-        final = final_evaluation(member, self._data, corrupted, diverged=bool(rows[-1]["diverged"]))
-        rows[-1].update(final.metrics)
-        return TrainedReplica(member, rows, final)
-
-
 def start_replicas(
     configs: Sequence[TrialConfig],
     data: ResidentData,
@@ -209,7 +82,7 @@ def start_replicas(
     *,
     graph: bool = False,
 ) -> Replicas:
-    """Fresh trials, see :class:`ReplicaTrials`.
+    """Fresh trials, see :class:`trainables.replica_trials.ReplicaTrials`.
 
     Raises:
         InputError: If they cannot be batched or there is none.
@@ -263,32 +136,14 @@ def run_replicas_epoch(
 
 def _take_optimizers(replicas: Replicas, data: ResidentData, components: Sequence[Component], epochs: int) -> None:
     """Fresh optimizers, one component for each replica; no momentum or moment of another survives, the weights do."""
-    parameters = [parameter.detach() for parameter in replicas.model.parameters()]
-    optimizers: list[MembersOptimizer] = []
-    for component, run in itertools.groupby(components):
-        first = optimizers[-1].last if optimizers else 0
-        last = first + len(list(run))
-        # A view is a parameter of its own to an optimizer, and the same memory.
-        views: list[Any] = [parameter[first:last] for parameter in parameters]
-        stream = torch.cuda.Stream(data.device) if data.device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        optimizers.append(MembersOptimizer(first, last, build_optimizer(component, views), stream))
-    schedule = replicas.state.config.schedule
-    replicas.optimizers = optimizers
-    replicas.schedules = [build_schedule(own.optimizer, schedule, epochs) for own in optimizers]
+    config = replicas.state.config
+    replicas.optimizers = build_optimizers(components, list(replicas.model.parameters()))
+    replicas.schedules = [build_schedule(own.optimizer, config.schedule, epochs) for own in replicas.optimizers]
     step: Step = functools.partial(train_step, replicas, data)
     if replicas.graph:
-        for own in optimizers:
-            _put_on_device(own.optimizer, data.device)
-        step = GraphedStep(step, (len(replicas.members), replicas.state.config.batch_size), data.device)
+        put_on_device(replicas.optimizers, data.device)
+        step = GraphedStep(step, (len(replicas.members), config.batch_size), data.device)
     replicas.step = step
-
-
-def _put_on_device(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Whatever changes from step to step must be in the GPU's memory, or a graph would repeat what it was."""
-    for group in optimizer.param_groups:
-        group["lr"] = torch.tensor(float(group["lr"]), device=device)
-        if "capturable" in group:
-            group["capturable"] = True
 
 
 def train_step(replicas: Replicas, data: ResidentData, indices: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -299,71 +154,8 @@ def train_step(replicas: Replicas, data: ResidentData, indices: Tensor, labels: 
     total = reduce_losses(losses, state.config.reduction).sum()
     parameters = list(state.model.parameters())
     gradients = list(map(_laid_out_like, torch.autograd.grad(total, parameters), parameters))
-    for own in replicas.optimizers:
-        for view, gradient in zip(own.optimizer.param_groups[0]["params"], gradients, strict=True):
-            view.grad = gradient[own.first : own.last]
-    _step_optimizers(replicas.optimizers)
+    step_optimizers(replicas.optimizers, gradients)
     return logits.detach(), losses.detach()
-
-
-def _step_optimizers(optimizers: Sequence[MembersOptimizer]) -> None:
-    """Side by side on a GPU, as branches of the graph too: what one has to do fills a small part of it."""
-    for own in optimizers:
-        if own.stream is None:
-            own.optimizer.step()
-            continue
-        own.stream.wait_stream(torch.cuda.current_stream(own.stream.device))
-        with torch.cuda.stream(own.stream):
-            own.optimizer.step()
-    for own in optimizers:
-        if own.stream is not None:
-            torch.cuda.current_stream(own.stream.device).wait_stream(own.stream)
-
-
-class GraphedStep:
-    """A step that is replayed from a CUDA graph on minibatches of one shape, and taken as it is on any other.
-
-    Args:
-        step: Depends on its arguments and on what lies in the GPU's memory alone.
-        shape: Of its arguments.
-        device: A CUDA device.
-    """
-
-    def __init__(self, step: Step, shape: tuple[int, int], device: torch.device) -> None:
-        self._step = step
-        self._shape = shape
-        self._device = device
-        self._taken = 0
-        self._graph: torch.cuda.CUDAGraph | None = None
-
-    def __call__(self, indices: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Take the step; what it returns is overwritten by the next."""
-        if indices.shape != self._shape:
-            return self._step(indices, labels)
-        if self._taken < _WARM_UP_STEPS:
-            self._taken += 1
-            return self._warm_up(indices, labels)
-        if self._graph is None:
-            self._capture(indices, labels)
-        for buffer, values in zip(self._buffers, (indices, labels), strict=True):
-            buffer.copy_(values)
-        self._graph.replay()  # type: ignore[union-attr]
-        return self._outputs
-
-    def _warm_up(self, indices: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """As PyTorch has it, on another stream, so that nothing of it is part of the graph."""
-        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(stream):
-            outputs = self._step(indices, labels)
-        torch.cuda.current_stream(self._device).wait_stream(stream)
-        return outputs
-
-    def _capture(self, indices: Tensor, labels: Tensor) -> None:
-        self._buffers = indices.clone(), labels.clone()
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._outputs = self._step(*self._buffers)
 
 
 def _train_epoch(replicas: Replicas, data: ResidentData) -> list[dict[str, float]]:

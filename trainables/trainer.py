@@ -30,7 +30,7 @@ from trainables.loop import (
     start_training,
     switch_optimizer,
 )
-from trainables.replicas import ReplicaTrials
+from trainables.replica_trials import ReplicaTrials
 
 #: A trial waits some ten milliseconds for what the driver says to a report.
 REPORT_SECONDS = 1.0
@@ -51,8 +51,9 @@ class Trainer:
     it is left out) and ``checkpoint`` (the trial's own file, from which it goes on after a crash; none if it is left
     out). Files are given by their path or by their address in a bucket.
 
-    A request with ``members`` is one for several trials, which are trained as one model (``trainables.replicas``): each
-    member holds the ``config``, ``phase``, ``watch`` and ``model_path`` of its own. Nothing is saved on the way.
+    A request with ``members`` is one for several trials, which are trained as one model
+    (``trainables.replica_trials``): each member holds the ``config``, ``phase``, ``watch`` and ``model_path`` of its
+    own. Nothing is saved on the way.
 
     Args:
         dataset: The data.

@@ -15,7 +15,7 @@ from study.protocol import resolve_study
 from trainables.config import TrialConfig
 from trainables.data import load_dataset
 from trainables.optimizers import OPTIMIZERS
-from trainables.replicas import ReplicaTrials
+from trainables.replica_trials import ReplicaTrials
 from trainables.trainer import Trainer
 
 DATASET = load_dataset("digits", train_size=600)

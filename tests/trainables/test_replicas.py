@@ -7,22 +7,18 @@ import math
 import pytest
 import torch
 
-from trainables import replicas
+from trainables import replica_trials, replicas
 from trainables.activations import ACTIVATIONS
 from trainables.config import InputError, TrialConfig
 from trainables.data import load_dataset
 from trainables.evaluation import corrupt_test_images, final_evaluation
+from trainables.graphed import GraphedStep
 from trainables.loop import load_resident, run_epoch, start_training
 from trainables.losses import LOSSES
 from trainables.optimizers import OPTIMIZERS
-from trainables.replicas import (
-    GraphedStep,
-    ReplicaTrials,
-    run_replicas_epoch,
-    seeded,
-    start_replicas,
-    train_replicas,
-)
+from trainables.replica_trials import ReplicaTrials, seeded, train_replicas
+from trainables.replicas import run_replicas_epoch, start_replicas
+from trainables.stacked_optimizers import put_on_device
 
 FLAT = {
     "loss": "cross_entropy",
@@ -167,7 +163,7 @@ def test_the_company_of_a_replica_changes_nothing_of_it(data):
 
 def break_replica(monkeypatch, seed, *, epoch):
     """From an epoch on, the weights of one seed are not numbers."""
-    run = replicas.run_replicas_epoch
+    run = replica_trials.run_replicas_epoch
 
     def run_broken(together, data, **watch):
         if together.state.epoch == epoch:
@@ -177,7 +173,7 @@ def break_replica(monkeypatch, seed, *, epoch):
                     parameter[position] = math.nan
         return run(together, data, **watch)
 
-    monkeypatch.setattr(replicas, "run_replicas_epoch", run_broken)
+    monkeypatch.setattr(replica_trials, "run_replicas_epoch", run_broken)
 
 
 @pytest.mark.parametrize(
@@ -370,8 +366,7 @@ def test_a_learning_rate_in_the_gpus_memory_follows_its_schedule(data):
             configure(**config.to_flat() | {"seed": 2, "optimizer.learning_rate": 0.01}),
         ]
         together, expected = (start_replicas(configs, data) for _ in range(2))
-        for own in together.optimizers:
-            replicas._put_on_device(own.optimizer, torch.device("cpu"))
+        put_on_device(together.optimizers, torch.device("cpu"))
         tensors = [own.optimizer.param_groups[0]["lr"] for own in together.optimizers]
         assert len(tensors) == 2
         for _ in range(3):
