@@ -78,6 +78,8 @@ class MlflowCallback(Callback):  # type: ignore[misc]
         keys = keys_of(trial.config)
         for key in keys:
             self._end(key, told.get(key, {}).get("final"), num_replicas=len(keys))
+        if len(keys) > 1:  # Tune keeps the last result: here every row of every trial, megabytes that nobody asks for
+            trial.last_result.pop("members", None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Close the run with the error's traceback, unless the trial is tried again."""

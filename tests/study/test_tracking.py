@@ -300,6 +300,7 @@ def test_callback_tells_of_every_trial_of_a_pack_and_shares_its_seconds():
     assert [(key, epoch) for key, epoch, _ in notes.rows] == [(keys[0], 1), (keys[0], 2), (keys[1], 1)]
     tags = {"node": "worker-1", "node_seconds": "5.0", "replicas": "2"}
     assert notes.ends == [(keys[0], COMPLETED, tags, FINAL), (keys[1], COMPLETED, tags, None)]
+    assert "members" not in trial.last_result
 
 
 def test_callback_ends_every_trial_of_a_pack_that_failed_unless_it_is_tried_again():
