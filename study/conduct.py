@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -65,6 +65,7 @@ def conduct_search(
     slots: int,
     started: float,
     recalled: Results,
+    under_way: Collection[str] = (),
 ) -> Conduct:
     """Search each arm with Optuna under ASHA, then confirm the winners on fresh seeds; so again for every further look.
 
@@ -76,6 +77,7 @@ def conduct_search(
         slots: Trials that can run at once.
         started: When the command was typed, on ``time.monotonic``.
         recalled: Results on record, if the study is resumed; the trials of the search are in Optuna's journal too.
+        under_way: Keys of trials of which some epochs are on record, likewise.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     plan = stopping_rule(study, options)
@@ -115,6 +117,7 @@ def conduct_search(
         max_concurrent=dealt_at_once(options, slots),
         max_failures=options.max_failures,
         replicas=options.replicas,
+        under_way=under_way,
         to_config=lambda request: _ray_config(request, plan, options, searcher.untold.get(request.key)),
     )
     scheduler = ArmScheduler(ledger, plan, budget.expired, searcher.untold)

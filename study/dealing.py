@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -28,6 +28,7 @@ class Dealer(Searcher):  # type: ignore[misc]
             whose worker died between two trials.
         replicas: How many trials may be dealt as one, see :func:`study.packs.pack`. If they fail they are dealt again
             one by one, so that none fails for another's fault.
+        under_way: Keys of trials of which some epochs are on record, if the study is resumed.
 
     ``dealt`` counts the trials; ``exhausted`` is whether every one of every stage has been dealt and has ended.
     """
@@ -42,6 +43,7 @@ class Dealer(Searcher):  # type: ignore[misc]
         recalled: Mapping[str, Mapping[str, Any]] | None = None,
         max_failures: int = 0,
         replicas: int = 1,
+        under_way: Collection[str] = (),
     ) -> None:
         super().__init__(metric="val_accuracy", mode="max")
         self._stages = list(stages)
@@ -53,6 +55,7 @@ class Dealer(Searcher):  # type: ignore[misc]
         self.exhausted = False
         self._max_failures = max_failures
         self._replicas = replicas
+        self._under_way = under_way
         self._failed: list[tuple[Request, ...]] = []
         self._configs: dict[str, dict[str, Any]] = {}
         self._dealing: Iterator[tuple[Request, ...]] | None = None
@@ -129,7 +132,7 @@ class Dealer(Searcher):  # type: ignore[misc]
             if self._dealing is None:
                 if self._configs or self._failed:  # a stage builds on the results of the one before
                     return None
-                self._dealing = pack(self._left_of(self._stages[0]()), self._replicas)
+                self._dealing = pack(self._left_of(self._stages[0]()), self._replicas, self._under_way)
             requests = next(self._dealing, None)
             if requests is not None:
                 return requests

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 from study.ledger import Request
 from trainables.batched import shared_part, why_alone
 
 
-def pack(requests: Iterable[Request], size: int) -> Iterator[tuple[Request, ...]]:
+def pack(requests: Iterable[Request], size: int, under_way: Collection[str] = ()) -> Iterator[tuple[Request, ...]]:
     """Requests as they are dealt: by themselves, or up to ``size`` of an arm that can be trained as one model.
 
     What Optuna asks for depends on what has ended, and may be stopped before its end: that is dealt alone and at once.
-    The rest is packed when all of it is known, a pack's trials in the order of their learning rates.
+    So is a trial of which epochs are on record, which goes on: in a pack it would be begun anew, and the rest of its
+    epochs would not be those of the first. What is left is packed when all of it is known, a pack's trials in the order
+    of their learning rates.
+
+    Args:
+        requests: Of one stage.
+        size: The most that a pack holds.
+        under_way: Keys of the trials of which epochs are on record.
     """
     waiting: dict[Hashable, list[Request]] = {}
     for request in requests:
-        if size == 1 or request.group is not None or why_alone(request.config):
+        alone = size == 1 or request.group is not None or request.key in under_way
+        if alone or why_alone(request.config):
             yield (request,)
         else:
             kind = request.arm, request.phase, request.regime, shared_part(request.config)

@@ -127,12 +127,23 @@ def run_trials(
         parent = recalled.reopen(client)
     ledger = Ledger()
     results = recalled.results if recalled else {}
+    runs = recalled.runs if recalled else {}
+    under_way = {key for key, run in runs.items() if run.epoch > 0 and key not in results}
     if isinstance(study, Reported):
-        conduct = conduct_regimes(study, options, ledger, slots=slots, recalled=results)
+        conduct = conduct_regimes(study, options, ledger, slots=slots, recalled=results, under_way=under_way)
     else:
         # What it has used of its time before counts.
         begun = started - (recalled.seconds / slots if recalled else 0.0)
-        conduct = conduct_search(study, options, ledger, looks=looks, slots=slots, started=begun, recalled=results)
+        conduct = conduct_search(
+            study,
+            options,
+            ledger,
+            looks=looks,
+            slots=slots,
+            started=begun,
+            recalled=results,
+            under_way=under_way,
+        )
     _clear_away(options, conduct)
     mirror = Mirror(options, MIRRORED)
     record = MlflowRecord(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from search_spaces.reported import (
@@ -84,7 +84,15 @@ def plan_fair(
                 yield Request(arm.name, CONFIRM, seed, _config(with_rate(arm.fixed, chosen[0]), seed), regime=FAIR)
 
 
-def conduct_regimes(study: Reported, options: Options, ledger: Ledger, *, slots: int, recalled: Results) -> Conduct:
+def conduct_regimes(
+    study: Reported,
+    options: Options,
+    ledger: Ledger,
+    *,
+    slots: int,
+    recalled: Results,
+    under_way: Collection[str] = (),
+) -> Conduct:
     """Stated runs and the fair search side by side, then the fair confirmation.
 
     Args:
@@ -93,6 +101,7 @@ def conduct_regimes(study: Reported, options: Options, ledger: Ledger, *, slots:
         ledger: Where requests and results are kept.
         slots: Trials that can run at once.
         recalled: Results on record, if the study is resumed.
+        under_way: Keys of trials of which some epochs are on record, likewise.
     """
     regimes = regimes_of(options)
     seeds = confirm_seeds(options.seed, study.seeds)
@@ -128,6 +137,7 @@ def conduct_regimes(study: Reported, options: Options, ledger: Ledger, *, slots:
             max_concurrent=dealt_at_once(options, slots),
             max_failures=options.max_failures,
             replicas=options.replicas,
+            under_way=under_way,
             to_config=lambda request: _ray_config(request, study, options),
             recalled=recalled,
         ),

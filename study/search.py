@@ -6,7 +6,7 @@ import copy
 import hashlib
 import itertools
 import warnings
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -202,6 +202,7 @@ class StudySearcher(Dealer):
         max_concurrent: Trials at once at most; None for as many as resources allow.
         max_failures: How often a trial that failed is tried again.
         replicas: How many trials of the confirmation may be dealt as one.
+        under_way: Keys of trials of which some epochs are on record, if the study is resumed.
         to_config: Turns a request into the trainable's Ray configuration.
 
     ``untold`` holds the trials that ended before the study was resumed and that MLflow has not heard of: the last epoch
@@ -220,6 +221,7 @@ class StudySearcher(Dealer):
         max_concurrent: int | None,
         max_failures: int = 0,
         replicas: int = 1,
+        under_way: Collection[str] = (),
         to_config: Callable[[Request], dict[str, Any]],
         extensions: Sequence[tuple[int, Stage]] = (),
     ) -> None:
@@ -243,6 +245,7 @@ class StudySearcher(Dealer):
             recalled=known,
             max_failures=max_failures,
             replicas=replicas,
+            under_way=under_way,
         )
         self.untold = {
             key: (max(trial.reports, default=0), trial.stop_reason)

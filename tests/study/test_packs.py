@@ -67,6 +67,15 @@ def test_what_cannot_be_batched_is_dealt_alone(changes):
     assert sizes(pack([a_request(seed=seed, **changes) for seed in (1, 2)], 10)) == [1, 1]
 
 
+def test_a_trial_of_which_epochs_are_on_record_goes_on_alone():
+    requests = [a_request(seed=seed) for seed in (1, 2, 3)]
+    packs = list(pack(requests, 10, {requests[1].key}))
+    assert [[request.key for request in dealt] for dealt in packs] == [
+        [requests[1].key],
+        [requests[0].key, requests[2].key],
+    ]
+
+
 def test_what_optuna_asks_for_is_dealt_before_the_next_is_asked_for():
     asked = []
 
