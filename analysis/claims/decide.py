@@ -220,12 +220,16 @@ def _not_testable(test: NotTestable, _: Reader) -> Result:
 
 def _on_datasets(test: OnDatasets, reader: Reader) -> Result:
     """The best outcome on each data set, counted."""
-    found = {displayed(reader.evidence.scope.dataset): decide(test.part, reader)}
+    own = displayed(reader.evidence.scope.dataset)
+    found = {own: decide(test.part, reader)}
     for dataset, group in _by_dataset(reader.elsewhere).items():
-        if dataset not in found:
+        # Of one's own data set other studies count too, as at other epochs, where this body has no verdict.
+        if dataset not in found or found[dataset].verdict == NOT_RUN:
             readers = [Reader(evidence, reader.regime, family=reader.family) for evidence in group]
             results = [decide(test.part, other) for other in readers]
             best = max(range(len(group)), key=lambda index: (results[index].verdict != NOT_RUN, group[index].rank))
+            if dataset in found and results[best].verdict == NOT_RUN:
+                continue
             found[dataset] = results[best]
             reader.units |= readers[best].units
             reader.studies |= readers[best].studies

@@ -445,6 +445,12 @@ def test_a_claim_about_data_sets_needs_as_many_and_is_refuted_by_one(ask, study,
     assert refuting.effect == pytest.approx(-10)
     smaller = study(name="half", scale=0.5)
     assert ask(general, mnist, smaller).verdict == NOT_RUN  # the same data at fewer epochs are no second data set
+    # But they answer for the first where all epochs were run with other arms.
+    others = measured({("stated", "a"): {"accuracy": around(90)}}, name="others", num_train=60_000)
+    for outcome in (ask(general, others, fashion, smaller), ask(general, fashion, others, smaller)):
+        assert outcome.verdict == HOLDS
+        assert set(outcome.studies) >= {"half", "f"}
+    assert ask(general, others, fashion).verdict == NOT_RUN
 
 
 def test_studies_of_one_scope_answer_together_and_others_do_not(ask, measured, around):
