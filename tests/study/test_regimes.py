@@ -32,7 +32,7 @@ SEEDS = confirm_seeds(0, 10)
 def an_options(regime, folder):
     """On a cluster, where nobody says how much is dealt at once."""
     return SimpleNamespace(
-        regime=regime, seed=0, max_concurrent=None, max_failures=0, quiet=True, folder=folder, shared=folder,
+        regime=regime, seed=0, max_concurrent=None, replicas=1, max_failures=0, quiet=True, folder=folder, shared=folder,
         address="auto",
     )  # fmt: skip
 
