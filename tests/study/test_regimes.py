@@ -32,8 +32,8 @@ SEEDS = confirm_seeds(0, 10)
 def an_options(regime, folder):
     """On a cluster, where nobody says how much is dealt at once."""
     return SimpleNamespace(
-        regime=regime, seed=0, max_concurrent=None, replicas=1, max_failures=0, quiet=True, folder=folder, shared=folder,
-        address="auto",
+        regime=regime, seed=0, max_concurrent=None, replicas=1, max_failures=0, quiet=True, folder=folder,
+        shared=folder, address="auto",
     )  # fmt: skip
 
 
