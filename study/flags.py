@@ -158,8 +158,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--replicas",
         type=int,
         metavar="N",
-        help="train up to N seeds (and learning rates) of an arm as one batched model, which a GPU does in the time of"
-        " one; mlp and convnet only (default: 1)",
+        help="train up to N seeds (and learning rates) of an arm as one batched model, which keeps a GPU busy that"
+        " small trials do not; mlp and convnet only (default: 1)",
     )
     where.add_argument("--cpus-per-trial", type=float, default=1.0, metavar="N", help="default: 1")
     where.add_argument(

@@ -171,7 +171,7 @@ def _train_epoch(replicas: Replicas, data: ResidentData) -> list[dict[str, float
     size = state.config.batch_size
     parts = batches(num_examples, size)
     whole = [part for part in parts if part.stop - part.start == size]
-    # A step's own numbers lie side by side: a GPU copies a run of memory in half the time.
+    # A step's own numbers lie side by side, so that each is copied in one run of memory.
     ours = [_by_step(values, len(whole), size) for values in (indices, labels)]
     shape = len(whole), len(indices), size
     theirs = [all_logits.new_empty(*shape, data.num_classes), all_losses.new_empty(shape)]
