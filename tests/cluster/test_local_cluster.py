@@ -8,10 +8,12 @@ import json
 import re
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import yaml
 
+from study.confirm import checkpoint_path
 from tests.cluster.lab import HOME, KEY, ROOT, SHARED, Lab, Timeline, wait_until
 from tests.end_to_end import whole_record
 
@@ -103,7 +105,7 @@ class Cluster:
             for key, trial in self.trials().items()
             if trial["status"] == "RUNNING"
             and 0 < (epochs := epochs_of(trial)) <= int(trial["params"]["epochs"]) - 2
-            and list((self.lab.shared / "runs" / NAME).rglob(f"{key}.pt"))
+            and Path(checkpoint_path(self.lab.shared / "runs" / NAME, key)).is_file()
         }
 
     def said(self):

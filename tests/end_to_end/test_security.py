@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import os
 import re
 import subprocess
 import tempfile
@@ -71,8 +72,9 @@ class Seen:
             self.listening |= {address: _read(f"/proc/{pid}/comm") for address in listening(pid)}
         for owner in Path(tempfile.gettempdir()).glob(f"{SESSION_PREFIX}*/{OWNER_FILE}"):
             if f" {driver} ".encode() in _read(owner):
-                self.logs |= {path: _read(path) for path in owner.parent.glob("session_2*/logs/**/*") if path.is_file()}
-        files = [path.relative_to(folder) for path in (folder / "checkpoints").rglob("*") if ".pt" in path.name]
+                for logs in owner.parent.glob("session_2*/logs"):
+                    self.logs |= {path: _read(path) for path in _files(logs)}
+        files = [path.relative_to(folder) for path in _files(folder / "checkpoints") if ".pt" in path.name]
         self.checkpoints.append([str(path).partition(".pt")[0] for path in files if path.suffix != ".partial"])
 
 
@@ -89,6 +91,11 @@ def listening(pid):
             if state == LISTENS and f"socket:[{inode}]" in sockets:
                 found.add(tuple(local.split(":")))
     return found
+
+
+def _files(folder):
+    """Every file below a folder of which parts may vanish meanwhile (``Path.rglob`` raises an error then)."""
+    return [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
 
 
 def _read(path):
@@ -117,9 +124,13 @@ def watched(server, tmp_path_factory):
         )  # fmt: skip
         with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
             process = subprocess.Popen(**command(folder, *arguments), stdout=out, stderr=err)
-            while process.poll() is None:
-                seen.look(process.pid, folder / "runs" / "s")
-                time.sleep(LOOK_SECONDS)
+            try:
+                while process.poll() is None:
+                    seen.look(process.pid, folder / "runs" / "s")
+                    time.sleep(LOOK_SECONDS)
+            finally:  # no study goes on beside the tests that follow
+                process.terminate()
+                process.wait()
         # With another password, and with no server any more.
         failing = [listed(folder, proxy.address("another-s3cret"))]
         refused = proxy.refused
