@@ -66,8 +66,9 @@ class Seen:
     def look(self, driver, folder):
         """Once more."""
         below = descendants(driver)
-        for pid in below:
-            self.commands.add(_read(f"/proc/{pid}/cmdline"))
+        # A process that the study has just forked shows the line that was typed until it becomes what it will be.
+        typed = _read(f"/proc/{driver}/cmdline")
+        self.commands |= {line for pid in below if (line := _read(f"/proc/{pid}/cmdline")) != typed}
         for pid in (driver, *below):
             self.listening |= {address: _read(f"/proc/{pid}/comm") for address in listening(pid)}
         for owner in Path(tempfile.gettempdir()).glob(f"{SESSION_PREFIX}*/{OWNER_FILE}"):
