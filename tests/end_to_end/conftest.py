@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from tests.end_to_end.mlflow_server import serving
 
 #: A worker more is five seconds of importing torch.
 ONE_WORKER = ("--max-concurrent", "1")
+#: A reported study that is soon done.
+REPORTED = ("--space", "loss_by_activation", "--dataset", "digits", "--epochs-scale", "0.2", "--seeds", "3")
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,27 @@ def launch(folder: Path, *arguments: str, name: str = "s", models: bool = False,
     arguments = (*arguments, "--name", name, *(() if models else ("--no-models",)))
     done = subprocess.run(**command(folder, *arguments, **environment), capture_output=True, timeout=400, check=False)
     return Launched(folder, name, done.returncode, done.stdout, done.stderr)
+
+
+def wait_for_trials(study, count, process):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.5)
+        if (study.folder / "mlflow.db").exists() and ended(study) >= count:
+            return
+    pytest.fail(f"{count} trials did not end in time (exit code {process.poll()})", pytrace=False)
+
+
+def ended(study):
+    """Counted by a process of its own: MLflow must not make the database before the study does."""
+    query = (
+        "import sqlite3, sys; print(sqlite3.connect(f'file:{sys.argv[1]}?mode=ro', uri=True)"
+        ".execute(\"select count(*) from runs where status = 'FINISHED'\").fetchone()[0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", query, str(study.folder / "mlflow.db")], capture_output=True, text=True, check=False
+    )
+    return int(done.stdout) if done.returncode == 0 else 0
 
 
 @dataclass(frozen=True)

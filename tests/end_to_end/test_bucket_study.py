@@ -17,6 +17,8 @@ from trainables.bucket import list_objects
 
 STUDY = ("--space", "smoke", "--max-concurrent", "1", "--trials", "4", "--seeds", "2", "--no-models", "--storage-path")
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture(scope="module")
 def bucket():

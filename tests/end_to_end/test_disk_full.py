@@ -23,6 +23,8 @@ MOST = ROOM - 4 * KIB
 #: Set where this file's tests run in a user namespace, in which anybody may mount.
 MAY_MOUNT = "TESTS_MAY_MOUNT"
 
+pytestmark = pytest.mark.faults
+
 
 class Disk:
     """A small file system in memory; a file takes what is not to be had of it."""

@@ -36,6 +36,8 @@ ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):

@@ -1,15 +1,11 @@
 """Studies whose seeds and rates are trained as one model have the record of those that train them one by one."""
 
-import os
-import signal
-import subprocess
 from collections import Counter
 
 import pytest
 
 from tests.end_to_end import whole_record
-from tests.end_to_end.conftest import Launched, command, launch
-from tests.end_to_end.test_reported_study import REPORTED, wait_for_trials
+from tests.end_to_end.conftest import REPORTED, launch
 
 ARMS = ("--arms", "tanh-cross_entropy,tanh-kl_div,tanh-focal-rate_1e-2")
 PACKED = ("--replicas", "20")
@@ -17,19 +13,9 @@ PACKED = ("--replicas", "20")
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
-    """Killed once, between the ends of two packs or in one."""
-    folder = tmp_path_factory.mktemp("packed")
-    start = command(folder, *REPORTED, *ARMS, *PACKED, "--name", "s")
-    killed = Launched(folder, "s", 0, "", "")
-    process = subprocess.Popen(**start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        wait_for_trials(killed, 4, process)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    done = subprocess.run(**command(folder, "--resume", "s"), capture_output=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    return killed
+    study = launch(tmp_path_factory.mktemp("packed"), *REPORTED, *ARMS, *PACKED)
+    assert study.code == 0, study.stderr
+    return study
 
 
 @pytest.fixture(scope="module")

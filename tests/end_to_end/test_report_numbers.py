@@ -26,8 +26,9 @@ def study(tmp_path_factory):
     """A small study with every kind of row: winners, weak arms, a control."""
     folder = tmp_path_factory.mktemp("numbers")
     done = launch(
-        folder, "--space", "full", "--arms", "cross_entropy,focal,l1,kl_div", "--trials", "4", "--seeds", str(SEEDS)
-    )
+        folder, "--space", "full", "--arms", "cross_entropy,focal,l1,kl_div", "--trials", "4", "--seeds", str(SEEDS),
+        "--train-size", "500",
+    )  # fmt: skip
     assert done.code == 0, done.stderr
     return done
 

@@ -1,22 +1,16 @@
-"""A reported study on the digits: both regimes, its claims, and a driver that dies on the way."""
+"""A reported study on the digits: both regimes, and its claims."""
 
 import html
 import json
-import os
-import signal
 import subprocess
-import sys
-import time
 from collections import Counter
 
 import pytest
 
 from analysis.claims.model import VERDICTS
-from tests.end_to_end import whole_record
-from tests.end_to_end.conftest import Launched, command, launch
+from tests.end_to_end.conftest import REPORTED, command, launch
 
 ARMS = "tanh-cross_entropy,tanh-kl_div,tanh-focal,tanh-focal-rate_1e-2"
-REPORTED = ("--space", "loss_by_activation", "--dataset", "digits", "--epochs-scale", "0.2", "--seeds", "3")
 FAIR_ARMS = ("tanh-cross_entropy", "tanh-kl_div", "tanh-focal")
 
 
@@ -136,81 +130,6 @@ def test_resuming_what_has_ended_runs_nothing_and_says_so(study):
     assert "Every trial is on record already" in done.stderr
     assert {run.info.run_id for run in study.runs()} == before
     assert study.parent.data.tags["state"] == "finished"
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    """The same study twice: once without a break, once with its driver killed twice."""
-    arguments = (*REPORTED, "--arms", "tanh-cross_entropy,tanh-focal", "--seeds", "4")
-    folder = tmp_path_factory.mktemp("killed")
-    first = command(folder, *arguments, "--name", "s")
-    for start, trials in ((first, 6), (command(folder, "--resume", "s"), 40)):
-        process = subprocess.Popen(
-            **start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        try:
-            killed = Launched(folder, "s", 0, "", "")
-            wait_for_trials(killed, trials, process)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    done = subprocess.run(**command(folder, "--resume", "s"), capture_output=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    return launch(tmp_path_factory.mktemp("whole"), *arguments), killed
-
-
-def wait_for_trials(study, count, process):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.5)
-        if (study.folder / "mlflow.db").exists() and ended(study) >= count:
-            return
-    pytest.fail(f"{count} trials did not end in time (exit code {process.poll()})", pytrace=False)
-
-
-def ended(study):
-    """Counted by a process of its own: MLflow must not make the database before the study does."""
-    query = (
-        "import sqlite3, sys; print(sqlite3.connect(f'file:{sys.argv[1]}?mode=ro', uri=True)"
-        ".execute(\"select count(*) from runs where status = 'FINISHED'\").fetchone()[0])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", query, str(study.folder / "mlflow.db")], capture_output=True, text=True, check=False
-    )
-    return int(done.stdout) if done.returncode == 0 else 0
-
-
-def test_ctrl_c_while_the_rates_are_searched_ends_well_with_nobody_confirmed(tmp_path):
-    started = command(tmp_path, *REPORTED, "--arms", "tanh-cross_entropy,tanh-focal", "--regime", "fair", "--name", "s")
-    with (
-        (tmp_path / "said").open("w+") as said,
-        subprocess.Popen(**started, stdout=said, stderr=said, start_new_session=True) as process,
-    ):
-        try:
-            wait_for_trials(Launched(tmp_path, "s", 0, "", ""), 3, process)
-            process.send_signal(signal.SIGINT)
-            assert process.wait(120) == 130
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-    text = (tmp_path / "said").read_text()
-    assert text.rstrip().endswith("Go on with: python -m study.launch --resume s")
-    assert "Traceback" not in text
-    assert len((tmp_path / "runs" / "s" / "seeds.csv").read_text().splitlines()) == 1
-
-
-def test_a_study_killed_twice_ends_as_one_that_never_was(pair):
-    whole, killed = pair
-    assert whole_record.outcomes(killed.folder) == whole_record.outcomes(whole.folder)
-
-
-def test_after_kills_every_trial_has_one_run_and_none_is_left_running(pair):
-    whole, killed = pair
-    assert {run.info.status for run in killed.runs()} == {"FINISHED"}
-    assert len(killed.runs()) == len(whole.runs())
-    for trial in whole_record.read(killed.folder)[1]:
-        steps = [step for step, _ in trial["values"]["val_accuracy"]]
-        assert steps == list(range(1, len(steps) + 1))
 
 
 @pytest.mark.parametrize(
