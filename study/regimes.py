@@ -123,7 +123,7 @@ def conduct_regimes(
     progress = Progress(
         study,
         ledger,
-        seconds_left=lambda: seconds_left(ledger, sum(planned.values()), slots),
+        seconds_left=lambda: seconds_left(ledger, sum(planned.values()), slots, recalled or {}),
         budgets={arm.name: len(LEARNING_RATES) * SEARCH_SEEDS for arm in study.arms_of(FAIR) if not arm.rate_of}
         if FAIR in regimes
         else {},
@@ -176,8 +176,16 @@ def planned_epochs(study: Reported, regimes: Sequence[str]) -> dict[str, int]:
     return epochs
 
 
-def seconds_left(ledger: Ledger, planned: int, slots: int) -> float | None:
-    """Estimated from what an epoch has taken so far; None before any trial has ended."""
+def seconds_left(ledger: Ledger, planned: int, slots: int, recalled: Collection[str] = ()) -> float | None:
+    """Estimated from what an epoch has taken so far; None before any trial has ended.
+
+    Args:
+        ledger: What has been spent so far, trial by trial.
+        planned: Epochs of the whole study.
+        slots: Trials that run at once.
+        recalled: Keys of trials that ended before the study was resumed. They may have been trained on another device:
+            they are asked only as long as no other has ended.
+    """
     ended = [record for record in ledger.records.values() if record.stop_reason is not None]
     done = sum(record.epoch for record in ended)
     if not done:
@@ -185,7 +193,9 @@ def seconds_left(ledger: Ledger, planned: int, slots: int) -> float | None:
     # A trial that diverged has none of its other epochs before it.
     spared = sum(int(r.request.config["epochs"]) - r.epoch for r in ended)
     under_way = sum(record.epoch for record in ledger.running())
-    return (planned - done - spared - under_way) * sum(record.seconds for record in ended) / done / slots
+    seen = [record for record in ended if record.request.key not in recalled and record.epoch] or ended
+    epoch_seconds = sum(record.seconds for record in seen) / sum(record.epoch for record in seen)
+    return (planned - done - spared - under_way) * epoch_seconds / slots
 
 
 def rate_lines(rates: Mapping[str, tuple[float, float] | None]) -> list[str]:

@@ -191,6 +191,16 @@ def test_time_left_follows_from_what_epochs_have_taken():
     assert seconds_left(Ledger(), 820, 2) is None
 
 
+def test_time_left_is_that_of_the_device_on_which_the_study_goes_on():
+    ledger = searched(SMALL, peaked(3))
+    before = list(ledger.records)[:40]
+    for key in before:
+        ledger.records[key].seconds = 0.01
+    assert seconds_left(ledger, 820, 2, before) == pytest.approx(100 * 0.1 / 2)
+    # Before a trial has ended here there is nothing better.
+    assert seconds_left(ledger, 820, 2, list(ledger.records)) == pytest.approx(100 * (40 * 0.01 + 32) / 720 / 2)
+
+
 def test_epochs_that_a_diverged_trial_does_not_train_are_not_waited_for():
     ledger = searched(SMALL, peaked(3))
     record = next(iter(ledger.records.values()))
