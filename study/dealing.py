@@ -88,7 +88,10 @@ class Dealer(Searcher):  # type: ignore[misc]
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Note an epoch."""
-        for key, own in results_of(self._configs[trial_id], result):
+        config = self._configs[trial_id]
+        for key in keys_of(config):
+            self._ledger.note_untold(key, int(result["epoch"]))
+        for key, own in results_of(config, result):
             self._note(key, own)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

@@ -55,16 +55,27 @@ class Request:
 
 @dataclass
 class TrialRecord:
-    """A request and its state so far."""
+    """A request and its state so far.
+
+    Args:
+        epoch: The last that was told of.
+        untold: The last that was trained, where nothing is told before the trial's end.
+    """
 
     request: Request
     epoch: int = 0
+    untold: int = 0
     val_accuracy: float = float("nan")
     val_nll: float = float("inf")
     seconds: float = 0.0
     diverged: bool = False
     failures: list[Failure] = field(default_factory=list)
     stop_reason: str | None = None
+
+    @property
+    def trained(self) -> int:
+        """Epochs done, told of or not."""
+        return max(self.epoch, self.untold)
 
 
 @dataclass
@@ -90,7 +101,7 @@ class Ledger:
         """Take over a result; a result told twice counts once."""
         record = self.records[key]
         if result["epoch"] > record.epoch:
-            record.epoch = int(result["epoch"])
+            record.epoch, record.untold = int(result["epoch"]), 0
             record.val_accuracy = float(result["val_accuracy"])
             record.val_nll = float(result["val_nll"])
             record.seconds = float(result["trial_seconds"])
@@ -104,6 +115,10 @@ class Ledger:
             record.stop_reason = _stop_reason(record, failed=failed)
         return record
 
+    def note_untold(self, key: str, epoch: int) -> None:
+        """Note how far a trial has come of which nothing is told before its end."""
+        self.records[key].untold = epoch
+
     def note_failure(self, key: str, failure: Failure) -> None:
         """Note why a trial has just failed."""
         self._noted[key] = failure
@@ -112,6 +127,7 @@ class Ledger:
         """Count a failure, its own where no other reason was noted; returns all of the trial's."""
         record = self.records[key]
         record.failures.append(self._noted.pop(key, Failure()))
+        record.untold = 0
         return record.failures
 
     def note_end(self, key: str, stop_reason: str) -> None:

@@ -95,7 +95,7 @@ class Progress(Callback):  # type: ignore[misc]
         done: dict[str, int] = {}
         epochs = 0
         for record in self._ledger.records.values():
-            epochs += record.epoch
+            epochs += record.trained
             stage = record.request.stage
             done[stage] = done.get(stage, 0) + (record.stop_reason is not None)
         parts = [f"{stage} {count}/{self._totals[stage]} trials" for stage, count in done.items()]
@@ -123,7 +123,7 @@ class Progress(Callback):  # type: ignore[misc]
                 Text(arm.name),
                 f"{ended}/{self._budgets[arm.name]}" if arm.name in self._budgets else str(ended),
                 str(confirmed),
-                str(sum(r.epoch for r in records)),
+                str(sum(r.trained for r in records)),
                 f"{100 * best.val_accuracy:.2f}" if best else "",
                 f"{config['optimizer.learning_rate']:.2g}" if best else "",
                 Text(str(config.get("optimizer", ""))),

@@ -192,7 +192,7 @@ def seconds_left(ledger: Ledger, planned: int, slots: int, recalled: Collection[
         return None
     # A trial that diverged has none of its other epochs before it.
     spared = sum(int(r.request.config["epochs"]) - r.epoch for r in ended)
-    under_way = sum(record.epoch for record in ledger.running())
+    under_way = sum(record.trained for record in ledger.running())
     seen = [record for record in ended if record.request.key not in recalled and record.epoch] or ended
     epoch_seconds = sum(record.seconds for record in seen) / sum(record.epoch for record in seen)
     return (planned - done - spared - under_way) * epoch_seconds / slots

@@ -158,6 +158,7 @@ def test_a_pack_is_dealt_once_and_each_of_its_trials_is_noted_at_its_end():
     assert (config["index"], dealer.dealt, dealer.suggest("2")) == (3, 3, None)
     dealer.on_trial_result("1", {"epoch": 1, "members": []})
     assert [record.epoch for record in ledger.records.values()] == [0, 0, 0]
+    assert [record.trained for record in ledger.records.values()] == [1, 1, 1]
     told = [
         {**a_result(2), "key": keys[0]},
         {**a_result(1, diverged=1.0), "key": keys[1]},
@@ -167,6 +168,7 @@ def test_a_pack_is_dealt_once_and_each_of_its_trials_is_noted_at_its_end():
     dealer.on_trial_complete("1", {"epoch": 2, "members": told})
     assert [record.stop_reason for record in ledger.records.values()] == [COMPLETED, DIVERGED, COMPLETED]
     assert [record.epoch for record in ledger.records.values()] == [2, 1, 2]
+    assert [record.trained for record in ledger.records.values()] == [2, 1, 2]
     assert dealer.suggest("2") == Searcher.FINISHED
 
 
@@ -175,7 +177,9 @@ def test_the_trials_of_a_pack_that_failed_are_dealt_again_one_by_one():
     to_config = lambda request: {"arm": request.arm, "phase": request.phase, "number": request.number}  # noqa: E731
     dealer = a_dealer(packed_requests(2), ledger=ledger, replicas=10, max_failures=1, to_config=to_config)
     dealer.suggest("1")
+    dealer.on_trial_result("1", {"epoch": 1, "members": []})
     dealer.on_trial_complete("1", {"epoch": 1, "members": []}, error=True)
+    assert [record.trained for record in ledger.records.values()] == [0, 0]  # what was not told is lost
     again = [dealer.suggest(name) for name in "23"]
     assert [config["key"] for config in again] == list(ledger.records)
     assert not any("members" in config for config in again)

@@ -93,6 +93,18 @@ def test_without_a_terminal_a_plain_line_is_written_every_ten_seconds(clock):
     assert "\x1b" not in stream.getvalue()
 
 
+def test_epochs_of_which_nothing_is_told_yet_are_counted(clock):
+    ledger = a_ledger()
+    (running,) = ledger.running()
+    ledger.note_untold(running.request.key, 7)
+    stream = io.StringIO()
+    with a_progress(stream, ledger) as progress:
+        clock.now += 20
+        progress.on_step_end(1, [])
+    assert stream.getvalue() == "search 3/12 trials, 26 epochs, 0:20 elapsed\n"
+    assert row_of(live_view(clock, ledger), "focal")[3] == "7"
+
+
 def test_without_an_estimate_none_is_shown(clock):
     stream = io.StringIO()
     with a_progress(stream, seconds_left=None) as progress:

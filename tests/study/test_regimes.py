@@ -10,7 +10,7 @@ import pytest
 from search_spaces import loss_by_activation, loss_by_optimizer
 from search_spaces.reported import LEARNING_RATES, pick, rate_in_mean
 from study.confirm import confirm_seeds, search_seeds
-from study.ledger import COMPLETED, CONFIRM, DIVERGED, FAILED, SEARCH, Ledger, TrialRecord
+from study.ledger import COMPLETED, CONFIRM, DIVERGED, FAILED, SEARCH, Ledger, Request, TrialRecord
 from study.regimes import (
     best_rates,
     conduct_regimes,
@@ -199,6 +199,13 @@ def test_time_left_is_that_of_the_device_on_which_the_study_goes_on():
     assert seconds_left(ledger, 820, 2, before) == pytest.approx(100 * 0.1 / 2)
     # Before a trial has ended here there is nothing better.
     assert seconds_left(ledger, 820, 2, list(ledger.records)) == pytest.approx(100 * (40 * 0.01 + 32) / 720 / 2)
+
+
+def test_epochs_that_are_trained_are_not_waited_for_though_nothing_is_told_of_them():
+    ledger = searched(SMALL, peaked(3))
+    ledger.open(Request("tanh-focal", CONFIRM, 1, {"epochs": 100}, regime="fair"))
+    ledger.note_untold("tanh-focal/fair-confirm/1", 40)
+    assert seconds_left(ledger, 820, 2) == pytest.approx(60 * 0.1 / 2)
 
 
 def test_epochs_that_a_diverged_trial_does_not_train_are_not_waited_for():
