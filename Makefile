@@ -7,7 +7,7 @@ ARGS ?=
 CLUSTER ?= cluster.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install study smoke test test-faults test-nodes test-cluster check format bench chaos cluster-ui clean
+.PHONY: help install study smoke test test-studies test-nodes test-cluster check format bench chaos cluster-ui clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -31,10 +31,10 @@ smoke: install  ## the whole path in half a minute
 TWO_AT_ONCE := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: install  ## all tests but those of the next three (make test ARGS="tests/study -k search")
-	$(TWO_AT_ONCE) -m "not faults and not machines and not raylets" $(ARGS)
+	$(TWO_AT_ONCE) -m "not studies and not machines and not raylets" $(ARGS)
 
-test-faults: install  ## studies that are killed, cut off or out of room, several lives each
-	$(TWO_AT_ONCE) -m faults $(ARGS)
+test-studies: install  ## whole studies of every kind, also killed, cut off or out of room
+	$(TWO_AT_ONCE) -m studies $(ARGS)
 
 # A file a process: one that has left a Ray cluster may wait for good when it joins another.
 test-nodes: install  ## on clusters of several raylets on this computer

@@ -17,7 +17,7 @@ from trainables.bucket import list_objects
 
 STUDY = ("--space", "smoke", "--max-concurrent", "1", "--trials", "4", "--seeds", "2", "--no-models", "--storage-path")
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.studies
 
 
 @pytest.fixture(scope="module")

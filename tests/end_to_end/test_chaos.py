@@ -22,7 +22,7 @@ STUDY = ("--space", "smoke", "--max-concurrent", "1", "--trials", "4", "--seeds"
 PLAN = ((DRIVER, SEARCH), (WORKER, SEARCH), (DRIVER, CONFIRM), (DRIVER, REPORT))
 LONG_PLAN = (*PLAN, (WORKER, CONFIRM), (NODE, SEARCH), (DRIVER, SEARCH), (NODE, CONFIRM), (DRIVER, REPORT))
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.studies
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ MOST = ROOM - 4 * KIB
 #: Set where this file's tests run in a user namespace, in which anybody may mount.
 MAY_MOUNT = "TESTS_MAY_MOUNT"
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.studies
 
 
 class Disk:

@@ -48,6 +48,8 @@ def ends_its_process(input_shape, num_classes):
     os._exit(3)
 """
 
+pytestmark = pytest.mark.studies
+
 
 @pytest.fixture
 def folder(tmp_path):

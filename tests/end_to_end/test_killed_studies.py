@@ -9,7 +9,7 @@ import pytest
 from tests.end_to_end import whole_record
 from tests.end_to_end.conftest import REPORTED, Launched, command, launch, wait_for_trials
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.studies
 
 TWO_ARMS = ("--arms", "tanh-cross_entropy,tanh-focal")
 

@@ -36,7 +36,7 @@ ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.studies
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,8 @@ from tests.end_to_end.conftest import REPORTED, launch
 ARMS = ("--arms", "tanh-cross_entropy,tanh-kl_div,tanh-focal-rate_1e-2")
 PACKED = ("--replicas", "20")
 
+pytestmark = pytest.mark.studies
+
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):

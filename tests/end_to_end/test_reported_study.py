@@ -132,6 +132,7 @@ def test_resuming_what_has_ended_runs_nothing_and_says_so(study):
     assert study.parent.data.tags["state"] == "finished"
 
 
+@pytest.mark.studies
 @pytest.mark.parametrize(
     ("space", "arms", "count"),
     [

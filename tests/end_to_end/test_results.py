@@ -15,6 +15,8 @@ RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 TOLERANCE = 0.01
 ROW = {"regime": "stated", "arm": "tanh-cross_entropy", "seed": "1"}
 
+pytestmark = pytest.mark.studies
+
 
 def read_rows(path):
     with path.open(encoding="utf-8", newline="") as file:

@@ -38,6 +38,8 @@ USERS_MODULE = """
         return Dropping(num_classes)
 """
 
+pytestmark = pytest.mark.studies
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

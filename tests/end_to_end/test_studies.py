@@ -67,6 +67,8 @@ STUDY = Study(
 )
 """
 
+pytestmark = pytest.mark.studies
+
 
 @pytest.fixture
 def folder(tmp_path):
