@@ -14,10 +14,22 @@ def truth_class():
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory):
+def store_of(built_once):
+    """``store_of(name, studies)`` is the URI of an MLflow store with studies of known truth."""
+
+    def uri_of(name, studies):
+        def build(folder):
+            for study in studies:
+                SYNTHETIC["write_study"](f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts", study)
+
+        return f"sqlite:///{built_once(name, build) / 'mlflow.db'}"
+
+    return uri_of
+
+
+@pytest.fixture(scope="session")
+def store(store_of):
     """An MLflow store with several studies of known truth: its URI."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
     truth = SYNTHETIC["Truth"]
     few = {"cross_entropy": 0.0, "focal": 1.0}
     quick = {"num_trials": 2, "effects": few}
@@ -31,9 +43,7 @@ def store(tmp_path_factory):
         truth(name="joint", mode="joint", effects=few | {"hinge": 0.0}, no_winner=("hinge",), num_trials=2),
         truth(name="drifting", control=0.001, **quick),
     ]
-    for study in studies:
-        SYNTHETIC["write_study"](uri, folder / "artifacts", study)
-    return uri
+    return store_of("several", studies)
 
 
 HOSTILE = "<script>alert(1)</script>&quot;<b>"
@@ -60,14 +70,12 @@ def findings_of(load):
 
 
 @pytest.fixture(scope="session")
-def extended_store(tmp_path_factory, truth_class, write_study):
+def extended_store(store_of, truth_class):
     """A study that was extended, and each of its looks as a study of its own: the URI of their store.
 
     At the first look focal is better than the baseline and hinge is not, at the second it is the other way round; l1 is
     worse at both.
     """
-    folder = tmp_path_factory.mktemp("extended")
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
     first, second = tuple(range(1, 11)), tuple(range(11, 21))
     better = {"focal": first, "hinge": second}
 
@@ -89,13 +97,12 @@ def extended_store(tmp_path_factory, truth_class, write_study):
             return known | {"confirm_seeds": list(second), "looks": looks}
 
     common = {"effects": {"cross_entropy": 0.0, "focal": 0.0, "hinge": 0.0, "l1": -6.0}, "diverged": (("l1", 3),)}
-    for study in (
+    studies = [
         Extended(name="extended", seeds=(*first, *second), extended=True, **common),
         Extended(name="only-first", seeds=first, **common),
         Extended(name="only-second", seeds=second, **common),
-    ):
-        write_study(uri, folder / "artifacts", study)
-    return uri
+    ]
+    return store_of("extended", studies)
 
 
 @pytest.fixture(scope="session")

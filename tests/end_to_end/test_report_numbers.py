@@ -20,6 +20,8 @@ from tests.end_to_end.conftest import launch
 
 SEEDS = 7
 
+pytestmark = pytest.mark.studies
+
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):

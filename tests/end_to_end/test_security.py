@@ -29,6 +29,8 @@ LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFF
 LISTENS = "0A"
 LOOK_SECONDS = 0.3
 
+pytestmark = pytest.mark.studies
+
 
 class GuardedProxy(FaultyProxy):
     """Hands on what comes with the password, and nothing else."""

@@ -32,10 +32,8 @@ def place_class(truth_class):
 
 
 @pytest.fixture(scope="session")
-def across_store(tmp_path_factory, place_class, write_study):
+def across_store(store_of, place_class):
     """An MLflow store with studies to compare: its URI."""
-    folder = tmp_path_factory.mktemp("across")
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
     quick = {"num_trials": 1, "control": None}
     two = {"cross_entropy": 0.0, "focal": 1.5}
     small = quick | {"effects": two, "seeds": tuple(range(1, 8))}
@@ -63,9 +61,7 @@ def across_store(tmp_path_factory, place_class, write_study):
         place_class(name="hostile-2", dataset="calm", seed_shift=7, **hostile),
         place_class(name="constant", dataset="flat", noise=0.0, **small),
     ]
-    for study in studies:
-        write_study(uri, folder / "artifacts", study)
-    return uri
+    return store_of("across", studies)
 
 
 @pytest.fixture(scope="session")
