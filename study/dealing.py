@@ -89,10 +89,12 @@ class Dealer(Searcher):  # type: ignore[misc]
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Note an epoch."""
         config = self._configs[trial_id]
-        for key in keys_of(config):
-            self._ledger.note_untold(key, int(result["epoch"]))
-        for key, own in results_of(config, result):
-            self._note(key, own)
+        keys, told = keys_of(config), dict(results_of(config, result))
+        for key in keys:
+            if key in told:
+                self._note(key, told[key])
+            else:
+                self._ledger.note_untold(key, int(result["epoch"]), float(result["trial_seconds"]) / len(keys))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Note the end of a trial, or deal it again if it failed and may be tried again."""

@@ -60,6 +60,7 @@ class TrialRecord:
     Args:
         epoch: The last that was told of.
         untold: The last that was trained, where nothing is told before the trial's end.
+        seconds: What its epochs took, told or not.
     """
 
     request: Request
@@ -115,9 +116,9 @@ class Ledger:
             record.stop_reason = _stop_reason(record, failed=failed)
         return record
 
-    def note_untold(self, key: str, epoch: int) -> None:
-        """Note how far a trial has come of which nothing is told before its end."""
-        self.records[key].untold = epoch
+    def note_untold(self, key: str, epoch: int, seconds: float) -> None:
+        """Note how far a trial has come of which nothing is told before its end, and what that took."""
+        self.records[key].untold, self.records[key].seconds = epoch, seconds
 
     def note_failure(self, key: str, failure: Failure) -> None:
         """Note why a trial has just failed."""
@@ -127,7 +128,8 @@ class Ledger:
         """Count a failure, its own where no other reason was noted; returns all of the trial's."""
         record = self.records[key]
         record.failures.append(self._noted.pop(key, Failure()))
-        record.untold = 0
+        if record.untold:  # as if it had not been trained
+            record.untold, record.seconds = 0, 0.0
         return record.failures
 
     def note_end(self, key: str, stop_reason: str) -> None:

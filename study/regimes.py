@@ -177,25 +177,24 @@ def planned_epochs(study: Reported, regimes: Sequence[str]) -> dict[str, int]:
 
 
 def seconds_left(ledger: Ledger, planned: int, slots: int, recalled: Collection[str] = ()) -> float | None:
-    """Estimated from what an epoch has taken so far; None before any trial has ended.
+    """Estimated from what an epoch has taken so far; None before the first.
 
     Args:
         ledger: What has been spent so far, trial by trial.
         planned: Epochs of the whole study.
         slots: Trials that run at once.
         recalled: Keys of trials that ended before the study was resumed. They may have been trained on another device:
-            they are asked only as long as no other has ended.
+            they are asked only as long as no other has been trained.
     """
-    ended = [record for record in ledger.records.values() if record.stop_reason is not None]
-    done = sum(record.epoch for record in ended)
-    if not done:
+    trained = [record for record in ledger.records.values() if record.trained]
+    if not trained:
         return None
     # A trial that diverged has none of its other epochs before it.
-    spared = sum(int(r.request.config["epochs"]) - r.epoch for r in ended)
-    under_way = sum(record.trained for record in ledger.running())
-    seen = [record for record in ended if record.request.key not in recalled and record.epoch] or ended
-    epoch_seconds = sum(record.seconds for record in seen) / sum(record.epoch for record in seen)
-    return (planned - done - spared - under_way) * epoch_seconds / slots
+    ended = [record for record in ledger.records.values() if record.stop_reason is not None]
+    spared = sum(int(record.request.config["epochs"]) - record.epoch for record in ended)
+    here = [record for record in trained if record.request.key not in recalled] or trained
+    epoch_seconds = sum(record.seconds for record in here) / sum(record.trained for record in here)
+    return (planned - spared - sum(record.trained for record in trained)) * epoch_seconds / slots
 
 
 def rate_lines(rates: Mapping[str, tuple[float, float] | None]) -> list[str]:

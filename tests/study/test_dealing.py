@@ -156,9 +156,9 @@ def test_a_pack_is_dealt_once_and_each_of_its_trials_is_noted_at_its_end():
     keys = [f"a/stated-confirm/{seed}" for seed in range(3)]
     assert [member["key"] for member in config["members"]] == keys == list(ledger.records)
     assert (config["index"], dealer.dealt, dealer.suggest("2")) == (3, 3, None)
-    dealer.on_trial_result("1", {"epoch": 1, "members": []})
+    dealer.on_trial_result("1", {"epoch": 1, "members": [], "trial_seconds": 6.0})
     assert [record.epoch for record in ledger.records.values()] == [0, 0, 0]
-    assert [record.trained for record in ledger.records.values()] == [1, 1, 1]
+    assert [(record.trained, record.seconds) for record in ledger.records.values()] == [(1, 2.0)] * 3
     told = [
         {**a_result(2), "key": keys[0]},
         {**a_result(1, diverged=1.0), "key": keys[1]},
@@ -177,9 +177,10 @@ def test_the_trials_of_a_pack_that_failed_are_dealt_again_one_by_one():
     to_config = lambda request: {"arm": request.arm, "phase": request.phase, "number": request.number}  # noqa: E731
     dealer = a_dealer(packed_requests(2), ledger=ledger, replicas=10, max_failures=1, to_config=to_config)
     dealer.suggest("1")
-    dealer.on_trial_result("1", {"epoch": 1, "members": []})
+    dealer.on_trial_result("1", {"epoch": 1, "members": [], "trial_seconds": 6.0})
     dealer.on_trial_complete("1", {"epoch": 1, "members": []}, error=True)
-    assert [record.trained for record in ledger.records.values()] == [0, 0]  # what was not told is lost
+    # What was not told is lost.
+    assert [(record.trained, record.seconds) for record in ledger.records.values()] == [(0, 0.0)] * 2
     again = [dealer.suggest(name) for name in "23"]
     assert [config["key"] for config in again] == list(ledger.records)
     assert not any("members" in config for config in again)

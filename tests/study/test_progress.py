@@ -96,7 +96,7 @@ def test_without_a_terminal_a_plain_line_is_written_every_ten_seconds(clock):
 def test_epochs_of_which_nothing_is_told_yet_are_counted(clock):
     ledger = a_ledger()
     (running,) = ledger.running()
-    ledger.note_untold(running.request.key, 7)
+    ledger.note_untold(running.request.key, 7, 1.0)
     stream = io.StringIO()
     with a_progress(stream, ledger) as progress:
         clock.now += 20

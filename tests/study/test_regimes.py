@@ -204,8 +204,16 @@ def test_time_left_is_that_of_the_device_on_which_the_study_goes_on():
 def test_epochs_that_are_trained_are_not_waited_for_though_nothing_is_told_of_them():
     ledger = searched(SMALL, peaked(3))
     ledger.open(Request("tanh-focal", CONFIRM, 1, {"epochs": 100}, regime="fair"))
-    ledger.note_untold("tanh-focal/fair-confirm/1", 40)
+    ledger.note_untold("tanh-focal/fair-confirm/1", 40, 4.0)
     assert seconds_left(ledger, 820, 2) == pytest.approx(60 * 0.1 / 2)
+
+
+def test_time_left_is_estimated_before_any_trial_has_ended():
+    ledger = Ledger()
+    for seed in (1, 2):
+        ledger.open(Request("tanh-focal", CONFIRM, seed, {"epochs": 100}, regime="fair"))
+        ledger.note_untold(f"tanh-focal/fair-confirm/{seed}", 10, 2.0)
+    assert seconds_left(ledger, 200, 2) == pytest.approx(180 * 0.2 / 2)
 
 
 def test_epochs_that_a_diverged_trial_does_not_train_are_not_waited_for():
