@@ -220,8 +220,7 @@ def _not_testable(test: NotTestable, _: Reader) -> Result:
 
 def _on_datasets(test: OnDatasets, reader: Reader) -> Result:
     """The best outcome on each data set, counted."""
-    own = displayed(reader.evidence.scope.dataset)
-    found = {own: decide(test.part, reader)}
+    found = {displayed(reader.evidence.scope.dataset): decide(test.part, reader)}
     for dataset, group in _by_dataset(reader.elsewhere).items():
         # Of one's own data set other studies count too, as at other epochs, where this body has no verdict.
         if dataset not in found or found[dataset].verdict == NOT_RUN:

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,27 +82,6 @@ def launch(folder: Path, *arguments: str, name: str = "s", models: bool = False,
     arguments = (*arguments, "--name", name, *(() if models else ("--no-models",)))
     done = subprocess.run(**command(folder, *arguments, **environment), capture_output=True, timeout=400, check=False)
     return Launched(folder, name, done.returncode, done.stdout, done.stderr)
-
-
-def wait_for_trials(study, count, process):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.5)
-        if (study.folder / "mlflow.db").exists() and ended(study) >= count:
-            return
-    pytest.fail(f"{count} trials did not end in time (exit code {process.poll()})", pytrace=False)
-
-
-def ended(study):
-    """Counted by a process of its own: MLflow must not make the database before the study does."""
-    query = (
-        "import sqlite3, sys; print(sqlite3.connect(f'file:{sys.argv[1]}?mode=ro', uri=True)"
-        ".execute(\"select count(*) from runs where status = 'FINISHED'\").fetchone()[0])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", query, str(study.folder / "mlflow.db")], capture_output=True, text=True, check=False
-    )
-    return int(done.stdout) if done.returncode == 0 else 0
 
 
 @dataclass(frozen=True)

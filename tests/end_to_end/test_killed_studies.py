@@ -3,15 +3,39 @@
 import os
 import signal
 import subprocess
+import sys
+import time
 
 import pytest
 
 from tests.end_to_end import whole_record
-from tests.end_to_end.conftest import REPORTED, Launched, command, launch, wait_for_trials
+from tests.end_to_end.conftest import REPORTED, Launched, command, launch
 
 pytestmark = pytest.mark.studies
 
 TWO_ARMS = ("--arms", "tanh-cross_entropy,tanh-focal")
+
+
+def wait_for_trials(study, count, process):
+    """Until so many of a study's trials have ended, while its process runs."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.5)
+        if (study.folder / "mlflow.db").exists() and ended(study) >= count:
+            return
+    pytest.fail(f"{count} trials did not end in time (exit code {process.poll()})", pytrace=False)
+
+
+def ended(study):
+    """Counted by a process of its own: MLflow must not make the database before the study does."""
+    query = (
+        "import sqlite3, sys; print(sqlite3.connect(f'file:{sys.argv[1]}?mode=ro', uri=True)"
+        ".execute(\"select count(*) from runs where status = 'FINISHED'\").fetchone()[0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", query, str(study.folder / "mlflow.db")], capture_output=True, text=True, check=False
+    )
+    return int(done.stdout) if done.returncode == 0 else 0
 
 
 def killed_and_resumed(folder, *arguments, after):

@@ -53,11 +53,8 @@ def test_each_trained_as_it_does_alone(packed, alone):
 
 def test_a_share_of_the_seconds_is_no_time_of_its_own(packed):
     trials = by_key(packed).values()
-    sizes = Counter(trial["tags"].get("replicas", "1") for trial in trials)
-    assert sum(sizes.values()) - sizes["1"] > len(trials) / 2  # what the kill left of a pack may be one trial
-    for trial in trials:
-        metrics = set(trial["values"]) & {"epoch_seconds", "shared_seconds"}
-        assert metrics == ({"shared_seconds"} if "replicas" in trial["tags"] else {"epoch_seconds"})
+    assert Counter(trial["tags"].get("replicas") for trial in trials) == {"3": 9 + 6, "18": 2 * 36}
+    assert all(set(trial["values"]) & {"epoch_seconds", "shared_seconds"} == {"shared_seconds"} for trial in trials)
 
 
 @pytest.mark.parametrize("regime", ["stated", "fair"])

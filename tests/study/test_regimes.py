@@ -197,7 +197,7 @@ def test_time_left_is_that_of_the_device_on_which_the_study_goes_on():
     for key in before:
         ledger.records[key].seconds = 0.01
     assert seconds_left(ledger, 820, 2, before) == pytest.approx(100 * 0.1 / 2)
-    # Before a trial has ended here there is nothing better.
+    # Before anything is trained here there is nothing better.
     assert seconds_left(ledger, 820, 2, list(ledger.records)) == pytest.approx(100 * (40 * 0.01 + 32) / 720 / 2)
 
 
